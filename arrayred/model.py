@@ -545,6 +545,11 @@ def common_value(ds: xr.Dataset, name: str) -> Any:
     return first if is_known and all(other == first for other in others) else None
 
 
+def is_upright(ds: xr.Dataset) -> bool:
+    """Return whether spectra are dispersed along y."""
+    return bool(common_value(ds, "dispersion_axis") == 2)
+
+
 def _require_same_setup(one: xr.Dataset, other: xr.Dataset) -> None:
     """Raise MismatchError unless units and settings agree where both are known."""
     _require_same_units(one, other)
@@ -626,7 +631,7 @@ def transpose_to_x(image: xr.Dataset) -> xr.Dataset:
     image : counts (y, x), and `clean` if there, C-contiguous. In a transposed image the rows are
         the file's columns, with the file's numbers.
     """
-    if common_value(image, "dispersion_axis") != 2:
+    if not is_upright(image):
         return image
     turned = image.rename({X: Y, Y: X}).transpose(Y, X).assign_coords(dispersion_axis=1)
     for name in (COUNTS, CLEAN):

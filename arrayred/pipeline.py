@@ -98,12 +98,9 @@ from arrayred.steps.combine import (
 )
 from arrayred.steps.cosmic import (
     FrameOutliers,
-    FramePlanes,
     find_cosmic_rays,
-    find_frame_planes,
     grid_of,
     replace_hit_columns,
-    with_frame_planes,
     without_hits,
 )
 from arrayred.steps.extract import (
@@ -127,15 +124,18 @@ from arrayred.steps.motion import (
     measure_motion,
 )
 from arrayred.steps.noise import (
+    FramePlanes,
     drop_flagged,
     drop_impossible,
     estimate_flat_noise,
     estimate_noise,
     find_bad_pixels,
+    find_frame_planes,
     flag,
     measure_noise,
     saturation_of,
     unrounded,
+    with_frame_planes,
     with_gain,
     with_gain_of,
     with_unrounded_dark,
@@ -475,14 +475,15 @@ def align_lights(
         response = 1.0 if flat is None else flat[COUNTS].values
         common = noise.common / response**2
     image = compute(combine_aligned(cube, common, shifts, motion.fwhm))
-    if noise is not None and noise.per_photon:
-        image = image.assign_attrs(gain_effective=len(shifts) / noise.per_photon)
-        if noise.level and np.isfinite(noise.level):
-            image = image.assign_attrs(noise_level=noise.level)
+    own = None if noise is None else noise.of_pixel
+    if own is not None and own.per_photon:
+        image = image.assign_attrs(gain_effective=len(shifts) / own.per_photon)
+        if own.level and np.isfinite(own.level):
+            image = image.assign_attrs(noise_level=own.level)
     image = image.assign_attrs(remarks=told)
     hits = None
-    if noise is not None:
-        image, hits = find_cosmic_rays(image, cube, search=recipe.cosmic_rays, noise=noise.of_pixel)
+    if own is not None:
+        image, hits = find_cosmic_rays(image, cube, search=recipe.cosmic_rays, noise=own)
     return AlignedLights(image, cube, shifts, hits), motion
 
 
@@ -890,7 +891,9 @@ def extract_each(
     lights = with_gain_of(lights, spectrum)
 
     def image_of(i: int) -> xr.Dataset:
-        image = combine_frames(lights.isel({FRAME: [i]}), dark, alone, flat)[0]
+        with cluster_errors():
+            one = lights.isel({FRAME: [i]}).load()  # once: it is combined, sampled and flagged
+        image = combine_frames(one, dark, alone, flat)[0]
         if hits is not None:
             image = without_hits(image, *hits.of([str(lights[FRAME].values[i])]))
         return transpose_to_x(image)

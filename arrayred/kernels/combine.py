@@ -1,4 +1,4 @@
-"""Combine a block of frames: the median, the mean, and the mean without extremes of each pixel.
+"""Combine a block of frames: median, mean, mean without extremes; first scaled to equal flux.
 
 Median and mean equal those of numpy on float64 frames, missing values (NaN or masked) ignored, bit
 for bit for any number of rows in the block, since nothing is ever added across pixels.
@@ -157,14 +157,22 @@ def median_of_strip(frames: Block, minus: Image | None) -> Image:
 
 def mean_of_strip(frames: Block, minus: Image | None) -> Image:
     """Return the mean of frames without missing values."""
-    return mean_of(frames, frames.shape[0], frames.dtype, minus)
+    n = frames.shape[0]
+    sum_dtype = _sum_dtype(frames.dtype, n)
+    if sum_dtype is None or not (minus is None or _exact_in(minus, n)):
+        return mean_of(frames, n, frames.dtype, minus)
+    return _mean_of_sum(np.add.reduce(frames, axis=0, dtype=sum_dtype), n, minus)
 
 
 def mean_of(frames: Iterable[Block], n: int, dtype: DType, minus: Image | None) -> Image:
     """Return the mean of an iterable of n frames (y, x), added in order, less an image."""
     sum_dtype = _sum_dtype(dtype, n)
     if sum_dtype is not None and (minus is None or _exact_in(minus, n)):
-        return _integer_mean(frames, n, sum_dtype, minus)
+        each = iter(frames)
+        summed = next(each).astype(sum_dtype)
+        for frame in each:
+            np.add(summed, frame, out=summed, casting="unsafe")
+        return _mean_of_sum(summed, n, minus)
     total: Image | float = 0.0
     for frame in frames:
         total += corrected(frame, minus)
@@ -188,12 +196,8 @@ def _exact_in(dark: Image, n: int) -> bool:
     )
 
 
-def _integer_mean(frames: Iterable[Block], n: int, dtype: DType, minus: Image | None) -> Image:
-    """Return the mean of n frames of integers, summed in dtype, less an image."""
-    each = iter(frames)
-    total = next(each).astype(dtype)
-    for frame in each:
-        np.add(total, frame, out=total, casting="unsafe")
+def _mean_of_sum(total: Block, n: int, minus: Image | None) -> Image:
+    """Return the mean of n frames of integers from their sum, less an image."""
     if minus is None:
         return np.asarray(np.true_divide(total, n, dtype=np.float64))
     result = np.multiply(minus, -float(n), dtype=np.float64)
@@ -279,17 +283,17 @@ def _merge(start: int, half: int, n: int) -> Iterator[tuple[int, int]]:
 #
 #     frames             5    25    50   101   200   400   800
 #     uint8    network  .09   .39   .65   1.1   1.3   2.2   2.9
-#              sorting               17    20    23    25    31
+#              sorting               16    19    21    24    25
 #     uint16   network  .18   .60   1.4   2.0   2.9   3.1   5.5
-#              sorting              2.4   2.1   2.8   1.7   6.1
+#              sorting              1.5   1.2   1.1   1.2   3.4
 #              counting       3.3   2.6   1.9   2.7   3.3
 #              numpy    9.2   6.6    17   9.9   9.4
 #     float32  network  .37   1.7   2.2   2.9   5.4   8.4    12
-#              sorting              3.5   4.1   4.4   3.4   8.4
+#              sorting              2.3   2.0   2.2   2.3   5.4
 #     float64  network  .95   2.9   5.3   8.1   8.9    16    30
-#              sorting              5.8   5.0   4.7   9.1    14
+#              sorting              2.9   3.1   3.7   7.9    13
 #
-# *network*: below. *sorting*: pieces of 256 KB are transposed, and
+# *network*: below. *sorting*: pieces of 256 KB are copied and transposed, and
 # `numpy.sort` sorts each pixel's values with vector instructions; `numpy.partition` around two
 # places has none and takes 10 to 15. *counting*: bisection of the value between the least and the
 # greatest median of groups of five frames; it depends on the noise. *numpy*: `numpy.median`.
@@ -301,7 +305,7 @@ def _merge(start: int, half: int, n: int) -> Iterator[tuple[int, int]]:
 # a second of import and half a second of loading the compiled code: no gain below some 1000 frames
 # of 1024 x 1536.
 
-_SORT_FROM = {1: 4096, 2: 1024, 4: 192, 8: 64}  # frames, by the bytes of a value
+_SORT_FROM = {1: 4096, 2: 1024, 4: 96, 8: 48}  # frames, by the bytes of a value
 _PIECE_BYTES = 256 << 10
 
 
@@ -354,14 +358,18 @@ def _by_network(frames: Block) -> tuple[Block, Block]:
 
 
 def _by_sorting(frames: Block) -> tuple[Block, Block]:
-    """Sort each pixel's values, piece by piece; NaN sort last, and a pixel with one is NaN."""
+    """Sort each pixel's values, piece by piece; NaN sort last, and a pixel with one is NaN.
+
+    A piece is copied before it is transposed, to rows of an odd length: those of frames lie a power
+    of two apart, which fall on the same lines of the cache.
+    """
     n = frames.shape[0]
     places = (n - 1) // 2, n // 2
     pixels = frames.reshape(n, -1)
     both = np.empty((2, pixels.shape[1]), frames.dtype)
-    step = max(8, _PIECE_BYTES // (n * frames.itemsize))
+    step = max(8, _PIECE_BYTES // (n * frames.itemsize)) | 1
     for first in range(0, pixels.shape[1], step):
-        piece = pixels[:, first : first + step].T.copy()  # of its own in whatever order they lie
+        piece = pixels[:, first : first + step].copy().T.copy()
         piece.sort(axis=1)
         both[:, first : first + step] = piece[:, places].T
         if frames.dtype.kind == "f":
@@ -383,6 +391,7 @@ def _by_sorting(frames: Block) -> tuple[Block, Block]:
 
 Block = NDArray[Any]
 Image = NDArray[np.float64]
+Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 StripKernel = Callable[[Block, Image | None], Image]
@@ -630,3 +639,152 @@ def without_impossible(block: Block) -> Block:
     with np.errstate(invalid="ignore"):
         absurd = ~(np.abs(block) < LARGEST_COUNT)
     return np.where(absurd, block.dtype.type(np.nan), block) if absurd.any() else block
+
+
+# Relative flux of frames: the slope of each row, and their weighted median.
+#
+# The model of a frame is ``flux * light + level``. For every row with flux the ratio of frame and
+# reference is the median over its pixels weighted by flux, which is the regression through the sky
+# of least absolute residuals; the flux of a frame is the median over the rows, weighted likewise.
+# Medians, because one cosmic ray of 30,000 counts changes the slope of a least-squares fit by as
+# much as a night's haze does; and they need no sums that would depend on the bands.
+
+_VALUES_AT_ONCE = 1 << 16
+
+
+class Scales(NamedTuple):
+    """Scales that normalise frames: a frame is ``flux * light + level``.
+
+    Parameters
+    ----------
+    flux : flux of every frame, 1 on average.
+    level : level of every frame, in its own counts, 0 on average.
+    """
+
+    flux: tuple[float, ...]
+    level: tuple[float, ...]
+
+    @classmethod
+    def none(cls, n_frames: int) -> Scales:
+        """Return the scales of equal frames."""
+        return cls((1.0,) * n_frames, (0.0,) * n_frames)
+
+
+def weighted_median(values: Values, weights: Values) -> Values:
+    """Return the weighted median along the last axis.
+
+    Parameters
+    ----------
+    values : (..., n).
+    weights : (n) or like values, 0 or more.
+
+    Returns
+    -------
+    medians (...): the least value with half the weight at or below it; NaN without any weight.
+
+    Examples
+    --------
+    >>> weighted_median(np.array([3.0, 1.0, 2.0]), np.array([1.0, 1.0, 5.0]))
+    array(2.)
+    """
+    weights = np.broadcast_to(weights, values.shape)
+    if values.shape[-1] == 0:
+        return np.full(values.shape[:-1], np.nan)
+    order = np.argsort(values, axis=-1, kind="stable")
+    heaped = np.cumsum(np.take_along_axis(weights, order, -1), axis=-1)
+    place = np.argmax(2 * heaped >= heaped[..., -1:], axis=-1)[..., np.newaxis]
+    chosen = np.take_along_axis(np.take_along_axis(values, order, -1), place, -1)[..., 0]
+    return np.asarray(np.where(heaped[..., -1] > 0, chosen, np.nan))
+
+
+def row_slopes(
+    block: Block,
+    minus: Image | None,
+    usable: NDArray[np.bool_],
+    *,
+    skies: tuple[float, ...],
+    least: float,
+) -> Values:
+    """Return the relative flux of every frame in each row, and the flux of the row.
+
+    The reference is the median of the frames; for two frames, their mean.
+
+    Parameters
+    ----------
+    block : counts (frame, y, x), any real dtype.
+    minus : image (y, x) to subtract from every frame, or None.
+    usable : (y, x), False where a pixel is not used.
+    skies : sky of each frame, less `minus`.
+    least : counts of the reference above its sky from which on a pixel is used.
+
+    Returns
+    -------
+    slopes (frame + 2, y), float64: the slopes of the frames, NaN where no pixel is bright enough;
+    then the sum of the flux of the pixels used, and the sum of its squares.
+
+    Examples
+    --------
+    >>> frames = np.array([[[10, 110, 210]], [[10, 90, 170]]])
+    >>> row_slopes(frames, None, np.ones((1, 3), bool), skies=(10.0, 10.0), least=5.0)[:, 0]
+    array([1.11111111e+00, 8.88888889e-01, 2.70000000e+02, 4.05000000e+04])
+    """
+    n_frames, n_rows, _ = block.shape
+    slopes = np.full((n_frames + 2, n_rows), np.nan)
+    slopes[n_frames:] = 0.0
+    reference = (median if n_frames > 2 else mean)(block, minus)
+    reference -= sorted(skies)[n_frames // 2] if n_frames > 2 else sum(skies) / n_frames
+    bright = usable & (reference > least)
+    own = np.array(skies)[:, np.newaxis]
+    for y in np.flatnonzero(bright.any(axis=1)):
+        light = reference[y, bright[y]]
+        dark = None if minus is None else minus[y, bright[y]]
+        frames = corrected(block[:, y, bright[y]], dark) - own
+        there = np.isfinite(frames).all(axis=0)
+        frames, light = frames[:, there], light[there]
+        slopes[:n_frames, y] = weighted_median(frames / light, light)
+        slopes[n_frames:, y] = float(np.sum(light)), float(np.sum(light**2))
+    return slopes
+
+
+def to_one_level(frames: Block, minus: Image | None, scales: Scales) -> Values:
+    """Return frames (frame, y, x) less an image, normalised by their scales, in float64."""
+    values = np.asarray(corrected(frames, minus))
+    shape = (-1, *[1] * (values.ndim - 1))
+    values -= np.reshape(scales.level, shape)
+    values /= np.reshape(scales.flux, shape)
+    return values
+
+
+def pixels_at_once(block: Block) -> int:
+    """Return the number of pixels of a block processed at once: half a megabyte in float64."""
+    return int(max(1, _VALUES_AT_ONCE // max(block.shape[0], 1)))
+
+
+def combine_scaled(
+    block: Block, minus: Image | None = None, *, kernel: StripKernel, scales: Scales
+) -> Image:
+    """Return the combination of frames normalised by their scales.
+
+    Parameters
+    ----------
+    block : counts (frame, y, x), any real dtype; NaN is missing.
+    minus : image (y, x) to subtract from every frame.
+    kernel : computes the combination.
+    scales : scales of the frames.
+
+    Returns
+    -------
+    image (y, x), float64.
+
+    Examples
+    --------
+    >>> frames = np.array([[[110.0]], [[80.0]], [[100.0]]])
+    >>> scales = Scales((1.1, 0.8, 1.1), (0.0, 0.0, 0.0))
+    >>> combine_scaled(frames, kernel=median, scales=scales).round(9)
+    array([[100.]])
+    """
+    image = np.empty(block.shape[1:], np.float64)
+    for rows in strips(block, pixels_at_once(block)):
+        dark = None if minus is None else minus[rows]
+        image[rows] = kernel(to_one_level(block[:, rows], dark, scales), None)
+    return image

@@ -1,33 +1,38 @@
-"""Reject outliers in a block of frames: sigma clipping, a noise model, cosmic-ray comparison.
+"""Reject outliers in a block of frames: by their noise, against each other, or by their scatter.
 
-Sigma clipping (`clipped_mean`) is that of `astropy.stats.sigma_clip` along the frames, followed by
-the mean of the remaining values, in the same operations of float64 in the same order: the results
-are equal bit for bit (to the last few ulp where the centre is the median, since astropy then adds
-in another order).
+Where the noise is known (`PixelNoise`), a value is judged by its distance from the median of the
+frames of its pixel, in standard deviations; where a line of pixels scatters by more than its noise,
+in units of its scatter. This is done by one of two rules:
 
-Why it is fast: one pass over a strip gives mean and bounds, and the least and the greatest value of
-a pixel show whether any value lies outside. Only such pixels (3 % of them at 25 frames of Gaussian
-noise and 3 sigma, 22 % at 100) are gathered and iterated. Exact integer sums of squares would be no
-faster than float64: numpy adds uint32 to uint64 at 0.37 ns a value, as long as it takes to square
-and add float64.
+- Clipping (`noise_clipped_mean`): each frame has one scale, which is given; high and low values are
+  rejected, at the user's threshold, and the others averaged.
+- The comparison (`compare_tiles`) finds the cosmic rays of each frame, on a star whose flux, seeing
+  and place differ from frame to frame: the scale of a frame is slow along the dispersion, and only
+  high values are flagged.
 
-Three ways to reject remain, since none can stand for another. Sigma clipping measures the scatter
-of each pixel, and must equal that of astropy bit for bit. Clipping by noise makes the best estimate
-of frames that one scale a frame makes equal, and rejects low values too. The comparison finds the
-hits of each frame, on a star whose flux, seeing and place differ from frame to frame. Clipping by
-noise was tried in place of the comparison: of three frames of a star two rows wide at S/N 300 that
-moves by half a row the pulls became 3.1 wide and the S/N half as large (comparison: 1.00 and 0.99
-of the best). The comparison was tried in place of clipping: ten runs of six lost values on the star
-in each of nine frames left 2.2 % too little flux (clipping: 0.02 %). A mean without extremes has
-0.82 to 0.97 of the best S/N. The two that know the noise share its model (`PixelNoise`), and all
-three the median.
+Neither can stand for the other, nor can they share more. Clipping in place of the comparison: of
+three frames of a star two rows wide at S/N 300 that moves by half a row the pulls became 3.1 wide
+and the S/N half as large (comparison: 1.00 and 0.99 of the best). The comparison of high and low
+values in place of clipping: with 1000 cosmic rays an hour on four frames of different flux the
+pulls of pixels that were hit became 1.8 wide (clipping: 1.02), since a slow scale follows a track.
+The noise of the reference: clipping widens the threshold of bright frames by one factor
+(`_scale_leeway`); by that of each pixel, as the comparison has it (`_in_sigma`), one column in 400
+was off by 5 sigma on a night of clouds and seeing. The mean: clipping divides the sum of the light
+by that of the scales; where the scale of a frame at a pixel is far from 1 this moved columns of a
+real nebula by 1.1 sigma, so the comparison adds the mean residual (`mean_without`).
+
+Two ways know no noise, by their definitions, and share nothing with these: a mean without extremes
+(`kernels.combine.minmax_mean`), which has 0.82 to 0.97 of the best S/N, and sigma clipping
+(`clipped_mean`), which is that of `astropy.stats.sigma_clip` along the frames, followed by the mean
+of the remaining values, in the same operations of float64 in the same order: the results are equal
+bit for bit (to the last few ulp where the centre is the median, since astropy then adds in another
+order).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -37,19 +42,30 @@ from arrayred.kernels.combine import (
     Block,
     Flags,
     Image,
-    StripKernel,
+    Scales,
     by_strips,
     columns,
     corrected,
     count,
-    mean,
     mean_of_strip,
     median,
     median_of_strip,
+    pixels_at_once,
     strips,
+    to_one_level,
 )
+from arrayred.kernels.noise import PixelNoise
+
+# Sigma clipping: `clipped_mean`.
+#
+# Why it is fast: one pass over a strip gives mean and bounds, and the least and the greatest value
+# of a pixel show whether any value lies outside. Only such pixels (3 % of them at 25 frames of
+# Gaussian noise and 3 sigma, 22 % at 100) are gathered and iterated. Exact integer sums of squares
+# would be no faster than float64: numpy adds uint32 to uint64 at 0.37 ns a value, as long as it
+# takes to square and add float64.
 
 Centre = Literal["mean", "median"]
+Values = NDArray[np.float64]
 
 _CLIP_STRIP_PIXELS = 1 << 14  # five float64 strips of these fill half a second-level cache
 
@@ -219,8 +235,6 @@ def _median_where(values: Image, kept: Flags) -> Image:
 # The remaining values are summed and divided by the sum of the frames' fluxes. So a pixel without
 # rejected values has the average of its frames, to the rounding, and frames are weighted by flux.
 
-Values = NDArray[np.float64]
-
 _MIN_VALUES = 3
 """Least number of values for clipping: of two, the outlier cannot be identified."""
 _SHORTEST_LINE = 16
@@ -286,12 +300,10 @@ def noise_clipped_mean(
         hot = None if charge is None else charge[rows]
         frames = np.asarray(corrected(block[:, rows], dark))
         kept = np.isfinite(frames)
+        n_present = count(kept)
         if noise is not None:
-            n_present = count(kept)
             kept &= _within_noise(frames, hot, scales, noise, widths)
-            planes[1, rows] = n_present - count(kept).astype(np.int64)
-        else:
-            planes[1, rows] = 0.0
+        planes[1, rows] = n_present - count(kept).astype(np.int64)
         light = np.where(kept, (frames - level) * weight, 0.0)
         with np.errstate(invalid="ignore"):
             planes[0, rows] = _sum_in_order(light) / _sum_in_order(kept * (weight * flux))
@@ -377,12 +389,11 @@ def noise_distances(
     >>> noise_distances(frames, np.array([[100.0]]), None, scales, noise)[:, 0, 0]
     array([0., 2.])
     """
-    off, model = np.empty_like(frames), noise.of_pixel
-    more = 0.0 if charge is None else charge * model.per_photon
-    for i, (flux, level) in enumerate(zip(scales.flux, scales.level, strict=True)):
-        expected = flux * centre + level
-        off[i] = (frames[i] - expected) / np.sqrt(model.variance(expected, more))
-    return off
+    shape = (-1, *[1] * centre.ndim)
+    flux, level = np.reshape(scales.flux, shape), np.reshape(scales.level, shape)
+    expected, model = flux * centre + level, noise.of_pixel
+    variance = model.variance(expected, 0.0 if charge is None else charge * model.per_photon)
+    return np.asarray((frames - expected) / np.sqrt(variance))
 
 
 def line_widths(off: Values, axis: int) -> Values:
@@ -416,363 +427,6 @@ def line_widths(off: Values, axis: int) -> Values:
     middle = np.expand_dims(np.maximum(n_there - 1, 0) // 2, axis)
     found = np.take_along_axis(in_order, middle, axis).squeeze(axis)
     return np.where(n_there >= _SHORTEST_LINE, np.sqrt(found / typical), 1.0)
-
-
-# Relative flux of frames: the slope of each row, and their weighted median.
-#
-# The model of a frame is ``flux * light + level``. For every row with flux the ratio of frame and
-# reference is the median over its pixels weighted by flux, which is the regression through the sky
-# of least absolute residuals; the flux of a frame is the median over the rows, weighted likewise.
-# Medians, because one cosmic ray of 30,000 counts changes the slope of a least-squares fit by as
-# much as a night's haze does; and they need no sums that would depend on the bands.
-
-_VALUES_AT_ONCE = 1 << 16
-
-
-class Scales(NamedTuple):
-    """Scales that normalise frames: a frame is ``flux * light + level``.
-
-    Parameters
-    ----------
-    flux : flux of every frame, 1 on average.
-    level : level of every frame, in its own counts, 0 on average.
-    """
-
-    flux: tuple[float, ...]
-    level: tuple[float, ...]
-
-    @classmethod
-    def none(cls, n_frames: int) -> Scales:
-        """Return the scales of equal frames."""
-        return cls((1.0,) * n_frames, (0.0,) * n_frames)
-
-
-def weighted_median(values: Values, weights: Values) -> Values:
-    """Return the weighted median along the last axis.
-
-    Parameters
-    ----------
-    values : (..., n).
-    weights : (n) or like values, 0 or more.
-
-    Returns
-    -------
-    medians (...): the least value with half the weight at or below it; NaN without any weight.
-
-    Examples
-    --------
-    >>> weighted_median(np.array([3.0, 1.0, 2.0]), np.array([1.0, 1.0, 5.0]))
-    array(2.)
-    """
-    weights = np.broadcast_to(weights, values.shape)
-    if values.shape[-1] == 0:
-        return np.full(values.shape[:-1], np.nan)
-    order = np.argsort(values, axis=-1, kind="stable")
-    heaped = np.cumsum(np.take_along_axis(weights, order, -1), axis=-1)
-    place = np.argmax(2 * heaped >= heaped[..., -1:], axis=-1)[..., np.newaxis]
-    chosen = np.take_along_axis(np.take_along_axis(values, order, -1), place, -1)[..., 0]
-    return np.asarray(np.where(heaped[..., -1] > 0, chosen, np.nan))
-
-
-def row_slopes(
-    block: Block,
-    minus: Image | None,
-    usable: NDArray[np.bool_],
-    *,
-    skies: tuple[float, ...],
-    least: float,
-) -> Values:
-    """Return the relative flux of every frame in each row, and the flux of the row.
-
-    The reference is the median of the frames; for two frames, their mean.
-
-    Parameters
-    ----------
-    block : counts (frame, y, x), any real dtype.
-    minus : image (y, x) to subtract from every frame, or None.
-    usable : (y, x), False where a pixel is not used.
-    skies : sky of each frame, less `minus`.
-    least : counts of the reference above its sky from which on a pixel is used.
-
-    Returns
-    -------
-    slopes (frame + 2, y), float64: the slopes of the frames, NaN where no pixel is bright enough;
-    then the sum of the flux of the pixels used, and the sum of its squares.
-
-    Examples
-    --------
-    >>> frames = np.array([[[10, 110, 210]], [[10, 90, 170]]])
-    >>> row_slopes(frames, None, np.ones((1, 3), bool), skies=(10.0, 10.0), least=5.0)[:, 0]
-    array([1.11111111e+00, 8.88888889e-01, 2.70000000e+02, 4.05000000e+04])
-    """
-    n_frames, n_rows, _ = block.shape
-    slopes = np.full((n_frames + 2, n_rows), np.nan)
-    slopes[n_frames:] = 0.0
-    reference = (median if n_frames > 2 else mean)(block, minus)
-    reference -= sorted(skies)[n_frames // 2] if n_frames > 2 else sum(skies) / n_frames
-    bright = usable & (reference > least)
-    own = np.array(skies)[:, np.newaxis]
-    for y in np.flatnonzero(bright.any(axis=1)):
-        light = reference[y, bright[y]]
-        dark = None if minus is None else minus[y, bright[y]]
-        frames = corrected(block[:, y, bright[y]], dark) - own
-        there = np.isfinite(frames).all(axis=0)
-        frames, light = frames[:, there], light[there]
-        slopes[:n_frames, y] = weighted_median(frames / light, light)
-        slopes[n_frames:, y] = float(np.sum(light)), float(np.sum(light**2))
-    return slopes
-
-
-def to_one_level(frames: Block, minus: Image | None, scales: Scales) -> Values:
-    """Return frames (frame, y, x) less an image, normalised by their scales, in float64."""
-    values = np.asarray(corrected(frames, minus))
-    shape = (-1, *[1] * (values.ndim - 1))
-    values -= np.reshape(scales.level, shape)
-    values /= np.reshape(scales.flux, shape)
-    return values
-
-
-def pixels_at_once(block: Block) -> int:
-    """Return the number of pixels of a block processed at once: half a megabyte in float64."""
-    return int(max(1, _VALUES_AT_ONCE // max(block.shape[0], 1)))
-
-
-def combine_scaled(
-    block: Block, minus: Image | None = None, *, kernel: StripKernel, scales: Scales
-) -> Image:
-    """Return the combination of frames normalised by their scales.
-
-    Parameters
-    ----------
-    block : counts (frame, y, x), any real dtype; NaN is missing.
-    minus : image (y, x) to subtract from every frame.
-    kernel : computes the combination.
-    scales : scales of the frames.
-
-    Returns
-    -------
-    image (y, x), float64.
-
-    Examples
-    --------
-    >>> frames = np.array([[[110.0]], [[80.0]], [[100.0]]])
-    >>> scales = Scales((1.1, 0.8, 1.1), (0.0, 0.0, 0.0))
-    >>> combine_scaled(frames, kernel=median, scales=scales).round(9)
-    array([[100.]])
-    """
-    image = np.empty(block.shape[1:], np.float64)
-    for rows in strips(block, pixels_at_once(block)):
-        dark = None if minus is None else minus[rows]
-        image[rows] = kernel(to_one_level(block[:, rows], dark, scales), None)
-    return image
-
-
-# Variance of a median, a trimmed and a clipped mean, relative to the average.
-#
-# All are exact for normal noise, relative to the variance of the average of as many frames, by the
-# same method (David & Nagaraja, Order Statistics, 2.1 and 8.2): given one or two of the order
-# statistics, the values between or beyond them are independent draws from a truncated normal
-# distribution, whose mean and variance are known; what remains is an integral over the one or two.
-#
-# A median of n frames: 1.435 for 5, 1.195 for 4, pi/2 only in the limit. A mean without the lowest
-# and the highest: 1.346 for 3, where it is the median, 1.135 for 5, 1.047 for 11. A mean of the
-# values within 3 sigma of the median: 1.073 for 3, 1.055 for 5, 1.040 for 11.
-
-_MOST_CLIPPED = 41
-"""Number of frames beyond which the factor of clipping is constant, and the sums would be long."""
-_INTEGRATION_LIMIT = 12.0
-_NEGLIGIBLE = 40.0
-_POINTS = 241
-
-
-class _TruncatedNormal(NamedTuple):
-    """A normal distribution truncated at both ends: probability, mean and variance."""
-
-    chance: Values
-    mean: Values
-    variance: Values
-
-
-def variance_by_method(
-    method: str, n_frames: int, left_out: Sequence[int] = (0, 0)
-) -> float | None:
-    """Return the variance of a combination of equal frames relative to that of one of them.
-
-    Parameters
-    ----------
-    method : "average" or "clip", which rejects too few values to matter; "median"; "minmax".
-    n_frames : number of frames.
-    left_out : for "minmax": how many of the lowest and of the highest values are rejected.
-
-    Returns
-    -------
-    float; None for a method whose variance is unknown.
-    """
-    if method in ("average", "clip"):
-        return 1.0 / n_frames
-    if method == "median":
-        return median_factor(n_frames) / n_frames
-    if method == "minmax":
-        low, high = left_out
-        return minmax_factor(n_frames, low, high) / n_frames if low + high < n_frames else math.nan
-    return None
-
-
-@cache
-def median_factor(n: int) -> float:
-    """Return k(n), the variance of a median of n frames over that of their average.
-
-    Parameters
-    ----------
-    n : the number of frames, at least 1; their noise is normal.
-
-    Examples
-    --------
-    >>> [round(median_factor(n), 3) for n in (1, 2, 3, 4, 5, 11, 25)]
-    [1.0, 1.0, 1.346, 1.193, 1.434, 1.509, 1.544]
-    """
-    if n < 3:
-        return 1.0
-    middle, gap, weight = _median_nodes(n)
-    density = np.exp(_log_density(n, middle[:, np.newaxis], gap)) @ weight
-    return float(n * np.sum(density * middle**2) * (middle[1] - middle[0]))
-
-
-@cache
-def clip_factor(n: int, n_sigma: float) -> float:
-    """Return the variance of a clipped mean of n frames over that of their average.
-
-    Values farther than `n_sigma` known standard deviations from the median are rejected; of fewer
-    than three frames none is.
-
-    Parameters
-    ----------
-    n : the number of frames, at least 1.
-    n_sigma : rejection threshold, in standard deviations of a value.
-
-    Examples
-    --------
-    >>> [round(clip_factor(n, 3.0), 3) for n in (2, 3, 5, 11)]
-    [1.0, 1.073, 1.055, 1.04]
-    """
-    if n < 3:
-        return 1.0
-    own = min(n, _MOST_CLIPPED)
-    places, gap, weight = _median_nodes(own)
-    middle = places[:, np.newaxis]
-    likely = np.exp(_log_density(own, middle, gap)) * weight * (places[1] - places[0])
-    below = _truncated_normal(middle - n_sigma, middle - gap / 2)
-    above = _truncated_normal(-middle - n_sigma, -middle - gap / 2)
-    above = above._replace(mean=-above.mean)
-    return float(own * np.sum(likely * _second_moment(own, middle, below, above)))
-
-
-def _second_moment(
-    n: int, middle: Values, below: _TruncatedNormal, above: _TruncatedNormal
-) -> Values:
-    """Return the mean square of a clipped mean whose middle values are given."""
-    outside, inside = (n - 1) // 2, 2 - n % 2
-    total = np.zeros(np.broadcast_shapes(middle.shape, below.mean.shape))
-    for lower in range(outside + 1):
-        of_lower = _binomial(outside, lower, below.chance)
-        for upper in range(outside + 1):
-            chance = of_lower * _binomial(outside, upper, above.chance)
-            centre = inside * middle + lower * below.mean + upper * above.mean
-            spread = lower * below.variance + upper * above.variance
-            total += chance * (centre**2 + spread) / (inside + lower + upper) ** 2
-    return total
-
-
-@cache
-def minmax_factor(n: int, low: int = 1, high: int = 1) -> float:
-    """Return the variance of a mean without extremes over that of the average of all n frames.
-
-    Parameters
-    ----------
-    n : the number of frames.
-    low, high : how many of the lowest and the highest values are rejected, in total fewer than n.
-
-    Examples
-    --------
-    >>> [round(minmax_factor(n), 3) for n in (3, 5, 11)], minmax_factor(7, 0, 0)
-    ([1.346, 1.135, 1.047], 1.0)
-    """
-    kept = n - low - high
-    if low == high == 0:
-        return 1.0
-    least, greatest = _order_statistic(n, low), _order_statistic(n, n - high + 1)
-    lower, upper = least[:, np.newaxis], greatest[np.newaxis]
-    draws = _truncated_normal(lower, upper)
-    log_chance = np.where(upper > lower, np.log(np.maximum(draws.chance, 1e-300)), -np.inf)
-    log_density = kept * (log_chance + _log_below(upper))
-    if low:
-        log_density = log_density + (low - 1) * _log_below(lower) - lower**2 / 2
-    if high:
-        log_density = log_density + (high - 1) * _log_below(-upper) - upper**2 / 2
-    density = np.exp(log_density - log_density.max())
-    density /= density.sum()
-    mean = float(np.sum(density * draws.mean))
-    square = float(np.sum(density * (draws.mean**2 + draws.variance / kept)))
-    return n * (square - mean**2)
-
-
-def _order_statistic(n: int, place: int) -> Values:
-    """Return an even grid of values of an order statistic: the place, from 1, of n in order."""
-    if place in (0, n + 1):
-        return np.array([-_INTEGRATION_LIMIT if place == 0 else _INTEGRATION_LIMIT])
-    z = np.linspace(-_INTEGRATION_LIMIT, _INTEGRATION_LIMIT, 4801)
-    log_density = (place - 1) * _log_below(z) + (n - place) * _log_below(-z) - z**2 / 2
-    near = z[log_density > log_density.max() - _NEGLIGIBLE]
-    return np.linspace(near[0], near[-1], _POINTS)
-
-
-def _truncated_normal(low: Values, high: Values) -> _TruncatedNormal:
-    """Return the normal distribution between `low` and `high`; its chance is of values < `high`."""
-    below_high = np.exp(_log_below(high))
-    chance = np.maximum(below_high - np.exp(_log_below(low)), 0.0)
-    there = chance > 1e-200
-    part = np.where(there, chance, 1.0)
-    at_low, at_high = _density(low), _density(high)
-    mean = np.where(there, (at_low - at_high) / part, 0.0)
-    square = np.where(there, 1.0 + (low * at_low - high * at_high) / part, 0.0)
-    return _TruncatedNormal(chance / below_high, mean, np.clip(square - mean**2, 0.0, 1.0))
-
-
-def _density(z: Values) -> Values:
-    return np.asarray(np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi))
-
-
-def _binomial(n: int, k: int, chance: Values) -> Values:
-    return np.asarray(math.comb(n, k) * chance**k * (1.0 - chance) ** (n - k))
-
-
-def _median_nodes(n: int) -> tuple[Values, Values, Values]:
-    """Return grids of the middle of n values and of the gap between the middle two, and weights."""
-    reach = 15.0 / math.sqrt(n)
-    middle = np.linspace(-reach, reach, 161)
-    if n % 2:
-        return middle, np.zeros(1), np.ones(1)
-    nodes, weight = np.polynomial.legendre.leggauss(64)
-    widest = min(12.0, 100.0 / n)
-    return middle, (nodes + 1) * widest / 2, weight * widest / 2
-
-
-def _log_density(n: int, middle: Values, gap: Values) -> Values:
-    """Return the log of the density of the middle value, or of two with a gap between them."""
-    outside = (n - 1) // 2
-    low, high = middle - gap / 2, middle + gap / 2
-    at_the_values = -(middle**2) / 2 if n % 2 else -(low**2 + high**2) / 2
-    ways = math.lgamma(n + 1) - 2 * math.lgamma(outside + 1)
-    norm = (2 - n % 2) * math.log(2 * math.pi) / 2
-    return np.asarray(ways + outside * (_log_below(low) + _log_below(-high)) + at_the_values - norm)
-
-
-_erfc = np.vectorize(math.erfc, otypes=[np.float64])
-
-
-def _log_below(z: Values) -> Values:
-    """Return the log of the probability that a normal value lies below z."""
-    return np.asarray(np.log(_erfc(-z / math.sqrt(2)) / 2))
 
 
 # Cosmic rays: values of a pixel that are too high against the other frames (`compare_tiles`).
@@ -809,26 +463,6 @@ _SHIFT_TOLERANCE = 0.2
 _SCALE_TOLERANCE = 0.01
 
 
-class PixelNoise(NamedTuple):
-    """The noise of a pixel of one frame: ``floor + per_photon * max(light - level, 0)``.
-
-    Parameters
-    ----------
-    floor : variance without light, adu^2.
-    level : signal whose noise the floor already contains, adu.
-    per_photon : adu per electron; 0: unknown.
-    """
-
-    floor: float
-    level: float
-    per_photon: float
-
-    def variance(self, light: Values, more: Values | float = 0.0) -> Values:
-        """Return the variance at some signal, plus further variance, adu^2."""
-        photons = np.maximum(light - self.level, 0.0)
-        return np.asarray(photons * self.per_photon + (self.floor + more))
-
-
 class TileComparison(NamedTuple):
     """Result of the comparison of the frames of some tiles.
 
@@ -863,7 +497,12 @@ class ScreenedStrip(NamedTuple):
 
 
 def screen_strip(
-    block: Block, sky: Values, noise: PixelNoise, dark: Values, more: Values, places: Indices
+    block: Block,
+    sky: tuple[Block, Values],
+    noise: PixelNoise,
+    dark: Values,
+    more: Values,
+    places: Indices,
 ) -> ScreenedStrip:
     """Find the values and the tiles of a strip that have to be compared closely.
 
@@ -875,28 +514,34 @@ def screen_strip(
     ----------
     block : counts (frame, y, x), any real dtype, at least two frames; NaN is missing. Small enough
         for the CPU cache.
-    sky : (frame, x), the sky to subtract from each frame.
+    sky : (frame, x), the sky to subtract from each frame, in the type in which they are compared:
+        float32, or float64 for wider integers; and the least of the frames (x).
     noise : noise of a frame.
     dark, more : (y, x), the dark to subtract, and further variance, as of hot pixels.
-    places : (tile, x), the columns of the tiles.
+    places : (tile, x), the columns of the tiles, fewer than 256 each.
 
     Examples
     --------
     >>> frames = np.full((3, 1, 4), 9, np.uint16)
     >>> frames[1, 0, 2] = 90
-    >>> sky, none, noise = np.full((3, 4), 9.0), np.zeros((1, 4)), PixelNoise(25.0, 0.0, 1.0)
+    >>> sky = np.full((3, 4), 9.0, np.float32), np.full(4, 9.0)
+    >>> none, noise = np.zeros((1, 4)), PixelNoise(25.0, 0.0, 1.0)
     >>> found = screen_strip(frames, sky, noise, none, none, np.arange(4)[np.newaxis])
     >>> found.frame, found.where, found.may_shine
     (array([1]), array([2]), array([[False]]))
     """
-    kind = np.result_type(block.dtype, np.float32)  # wider integers need all of float64
+    each, least = sky
+    kind = each.dtype
     values = block.astype(kind)
-    values -= sky.astype(kind)[:, np.newaxis]
-    middle, n_there = median(values), count(~np.isnan(values))
+    values -= each[:, np.newaxis]
+    middle = median(values)
+    n_there: NDArray[Any] = np.full(middle.shape, len(block))
+    if block.dtype.kind == "f":
+        n_there = count(~np.isnan(values))
     reference = _reference_of(values, middle, n_there)
     values -= reference.astype(kind)
     common, light = middle - dark, reference - dark
-    sigma = np.sqrt(noise.variance(light + np.minimum.reduce(sky, axis=0), more))
+    sigma = np.sqrt(noise.variance(light + least, more))
     high = np.flatnonzero(values > (_SCREEN_SIGMA * sigma).astype(kind))
     frame, where = np.divmod(high, sigma.size)
     peaks = np.fmax.reduce((light / sigma)[:, places], axis=-1) > _BRIGHT_PIXEL_SNR
@@ -912,7 +557,7 @@ def _half_reach(reaching: Flags, places: Indices) -> Flags:
     beyond it are taken as set.
     """
     first, width = places[:, 0], places.shape[1]
-    counted = np.add.reduceat(reaching.view(np.uint8), first, axis=2)
+    counted = np.add.reduceat(reaching.view(np.uint8), first, axis=2, dtype=np.uint8)
     n_apart = width - np.diff(np.append(first, reaching.shape[2]))
     return np.asarray(2 * (np.maximum.reduce(counted, axis=0) + n_apart) >= width)
 
@@ -949,7 +594,8 @@ def dark_excess(
     known = n_alike / noise.variance(reference + mean_sky, more)
     with np.errstate(divide="ignore"):
         of_others = 1.0 / (known - 1.0 / variance)
-    excess = _excess_in_sigma(values - reference, reference, variance, of_others, n_frames)
+    above = _beyond_tolerance(values - reference, reference)
+    excess = _in_sigma(above, variance, of_others, n_frames)
     excess[~np.isfinite(excess)] = 0.0
     high = np.flatnonzero((excess > _SCREEN_SIGMA).any(axis=-1))
     excess[high] /= np.maximum(_tile_scatter(excess[high]), 1.0)
@@ -976,11 +622,9 @@ def compare_tiles(
     reference[bright] = _median_frame(values[:, bright] / scale[:, bright])
     expected = scale * reference
     variance = noise.variance(expected + sky, more)
-    known = np.where(np.isnan(values), 0.0, scale**2 / variance)
-    others = np.add.reduce(known, axis=0) - known
-    with np.errstate(divide="ignore"):
-        of_others = scale**2 / others
-    excess = _excess_in_sigma(values - expected, expected, variance, of_others, len(values))
+    of_others = _variance_of_others(scale, variance, ~np.isnan(values))
+    above = _beyond_tolerance(values - expected, expected)
+    excess = _in_sigma(above, variance, of_others, len(values))
     excess[~np.isfinite(excess)] = 0.0
     scatter = _tile_scatter(excess)
     if struck is not None:
@@ -1035,19 +679,31 @@ def _has_light(known: Values, common: Values, root: Values) -> Flags:
     return shines
 
 
-def _excess_in_sigma(
-    above: Values, expected: Values, variance: Values, of_reference: Values, n_frames: int
-) -> Values:
-    """Return the excess of values over the expected ones, in standard deviations.
+def _variance_of_others(scale: Values, variance: Values, there: Flags) -> Values:
+    """Return the variance of what the other frames tell of each value (frame, ...), at best."""
+    squares = scale**2
+    known = np.where(there, squares / variance, 0.0)
+    with np.errstate(divide="ignore"):
+        return np.asarray(squares / (np.add.reduce(known, axis=0) - known))
 
-    The noise of the reference of a frame is larger than usual where the other frames are faint.
+
+def _in_sigma(off: Values, variance: Values, of_others: Values, n_frames: Values | int) -> Values:
+    """Return differences from the median of frames in standard deviations of a value.
+
+    Only what the other frames' noise has in excess of that of equal frames is added: a bright frame
+    is compared with faint ones, whose noise is scaled with their light.
     """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        more = np.maximum(of_others - variance / (n_frames - 1), 0.0)
+    return np.asarray(off / np.sqrt(variance + more))
+
+
+def _beyond_tolerance(above: Values, expected: Values) -> Values:
+    """Return by how much high values exceed the expected ones; lines may shift a little."""
     tolerance = _SHIFT_TOLERANCE * _steepest_slope(expected) + _SCALE_TOLERANCE * np.maximum(
         expected, 0.0
     )
-    above = np.where(above > 0, np.maximum(above - tolerance, 0.0), above)
-    more = np.maximum(of_reference - variance / (n_frames - 1), 0.0)
-    return np.asarray(above / np.sqrt(variance + more))
+    return np.where(above > 0, np.maximum(above - tolerance, 0.0), above)
 
 
 def _steepest_slope(light: Values) -> Values:

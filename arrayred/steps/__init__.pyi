@@ -24,7 +24,6 @@ from .cosmic import PixelOutliers as PixelOutliers
 from .cosmic import TileGrid as TileGrid
 from .cosmic import compare_frames as compare_frames
 from .cosmic import comparison_input as comparison_input
-from .cosmic import find_frame_planes as find_frame_planes
 from .cosmic import merge_outliers as merge_outliers
 from .cosmic import moved_star_pixels as moved_star_pixels
 from .cosmic import values_at as values_at
@@ -53,6 +52,7 @@ from .noise import VarianceFactor as VarianceFactor
 from .noise import drop_impossible as drop_impossible
 from .noise import estimate_flat_noise as estimate_flat_noise
 from .noise import find_bad_pixels as find_bad_pixels
+from .noise import find_frame_planes as find_frame_planes
 from .noise import plateau_level as plateau_level
 from .noise import saturation_of as saturation_of
 from .noise import variance_factor as variance_factor

@@ -31,6 +31,7 @@ from arrayred.model import (
     check_dataset,
     check_image,
     dq_attrs,
+    is_upright,
     with_pixels_of,
 )
 
@@ -805,7 +806,7 @@ def normalise_flat(image: xr.Dataset) -> xr.Dataset:
     """
     check_image(image)
     pixels = np.asarray(image[COUNTS].values, np.float64)
-    along_y = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
+    along_y = is_upright(image)
     lamp = _spectrum_of_lamp(np.ascontiguousarray(pixels.T) if along_y else pixels)
     if np.isnan(lamp.level).all():
         raise InputError("The flats have no signal", hint="Exclude them, or use --no-flat.")

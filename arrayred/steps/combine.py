@@ -23,27 +23,25 @@ from arrayred.bands import map_frames
 from arrayred.config import Combination
 from arrayred.errors import UsageError
 from arrayred.kernels.combine import (
+    Scales,
+    combine_scaled,
     corrected,
     flags_of_all,
     mean,
     median,
     minmax_mean,
+    row_slopes,
     variance_of_mean,
+    weighted_median,
     with_peak,
 )
-from arrayred.kernels.noise import finite_median
+from arrayred.kernels.noise import PixelNoise, finite_median, variance_by_method
 from arrayred.kernels.reject import (
     NoiseClip,
-    PixelNoise,
-    Scales,
     clipped_mean,
-    combine_scaled,
     line_widths,
     noise_clipped_mean,
     noise_distances,
-    row_slopes,
-    variance_by_method,
-    weighted_median,
 )
 from arrayred.model import (
     CLEAN,
@@ -66,6 +64,7 @@ from arrayred.model import (
     check_image,
     common_value,
     dq_attrs,
+    is_upright,
     string_coord,
     with_pixels_of,
 )
@@ -74,7 +73,7 @@ from arrayred.steps.noise import (
     VarianceFactor,
     find_gain,
     find_read_noise,
-    kind_of_master,
+    master_noise,
     sample_pixels,
     variance_factor_of_mean,
     variance_factor_of_order,
@@ -334,7 +333,6 @@ def _common_coords(cube: xr.Dataset) -> dict[str, Any]:
 FrameWeighting = Literal["none", "noise"]
 Values = NDArray[np.float64]
 
-_HOT_CHARGE_SIGMA = 5.0
 _SAMPLED_PIXELS = 1 << 18
 _FEWEST_TO_CLIP = 3
 DEPARTURE = "departure"
@@ -475,8 +473,7 @@ def _mean_image(
             keyword="combine",
             hint="Set read_noise in the instrument file, or combine by median or minmax.",
         )
-    per_photon = 0.0 if gain is None else 1.0 / gain
-    noise = PixelNoise(floor.variance, floor.level, per_photon)
+    noise = floor.of_pixel(gain)
     n_frames, scales = lights.sizes[FRAME], found.scales
     clips = how.method == "clip" and n_frames >= _FEWEST_TO_CLIP
     weights = _frame_weights(how, found, noise)
@@ -526,7 +523,7 @@ def _with_departure(
     """
     kernel = partial(combine_scaled, kernel=mean, scales=found.scales)
     level = np.asarray(_visit_lights(lights, kernel, _level_below_star(found, minus)))
-    upright = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
+    upright = is_upright(image)
     off, light = image[CLEAN].values - (level + found.sky), level
     off, light = (off.T, light.T) if upright else (off, light)
     n_blocks = max(off.shape[1] // _DEPARTURE_COLUMNS, 1)
@@ -610,9 +607,9 @@ def _charge_beside_star(found: FrameScales, minus: xr.Dataset | None, floor: Rea
     Charge that the read-noise floor already contains is not counted again.
     """
     charge = np.maximum(found.sky - floor.level, 0.0)
-    if minus is not None and kind_of_master(minus) != "bias":
-        above = minus[COUNTS].values - finite_median(sample_pixels(minus))
-        charge += np.where(above > _HOT_CHARGE_SIGMA * math.sqrt(floor.variance), above, 0.0)
+    if minus is not None:
+        master = master_noise(minus, floor.variance)
+        charge += master.charge_of(minus[COUNTS].values, master.hot)
     return charge
 
 
@@ -627,7 +624,7 @@ def _line_widths_of(
 
     For one dispersed along x the kernel measures it row by row, and None is returned.
     """
-    if "dispersion_axis" not in image.coords or image["dispersion_axis"].item() != 2:
+    if not is_upright(image):
         return None
     counts = image[COUNTS]
     base, charge = (
@@ -723,7 +720,7 @@ def find_scales(
 def sky_of_lines(image: xr.Dataset) -> Values:
     """Return the sky (y, x) of an image, the median across the dispersion; 0 where unknown."""
     counts = np.asarray(image[COUNTS].values, np.float64)
-    upright = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
+    upright = is_upright(image)
     across = counts.T if upright else counts
     line = median(across[:, np.newaxis])[0]
     sky = np.broadcast_to(np.where(np.isfinite(line), line, 0.0), across.shape)

@@ -14,7 +14,6 @@ which the spectrum is extracted.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, pairwise
@@ -23,14 +22,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.bands import map_frames
 from arrayred.errors import UsageError
 from arrayred.kernels import reject as kernel
-from arrayred.kernels.combine import mean, mean_of_strip, median
-from arrayred.kernels.noise import finite_median, finite_medians, frame_variances
-from arrayred.kernels.reject import PixelNoise, mean_without
+from arrayred.kernels.combine import mean_of_strip, median
+from arrayred.kernels.noise import PixelNoise, finite_median, finite_medians
+from arrayred.kernels.reject import mean_without
 from arrayred.model import (
-    BAD_PIXEL,
     CLEAN,
     CLEAN_METHOD,
     COSMIC_RAY,
@@ -41,28 +38,25 @@ from arrayred.model import (
     N_REJECTED,
     NO_DATA,
     REPAIRED,
-    SATURATED,
     SPOILT,
     VARIANCE,
     X,
     Y,
     add_check,
     add_history,
-    check_cube,
     check_image,
     dq_attrs,
+    is_upright,
     string_coord,
     with_pixels_of,
 )
-from arrayred.steps.calibrate import subtract_dark
 from arrayred.steps.noise import (
+    MasterNoise,
     find_gain,
     find_read_noise,
-    kind_of_master,
     master_noise,
     pixels_at,
     sample_pixels,
-    with_gain_of,
 )
 
 if TYPE_CHECKING:
@@ -74,7 +68,7 @@ Real = TypeVar("Real", bound=np.floating[Any])
 _Plane = tuple[tuple[str, str], NDArray[Any], dict[str, object]]
 
 _MIN_FRAMES = 2
-_N_SIGMA, _WITHOUT_GAIN = 5.0, 8.0
+_N_SIGMA, _LESS_CERTAIN = 5.0, 8.0
 _HIT_COLUMN_SIGMA = 3.0
 """Standard deviations above the mean of the frames beyond which the flux of their average holds a
 cosmic ray: without one the two differ by 0.3."""
@@ -203,7 +197,7 @@ def find_cosmic_rays(
         floor = find_read_noise(image, lights, minus, gain)
         if floor is None:
             return add_history(image, "cosmic rays not detected: the noise is not known"), None
-        noise = PixelNoise(floor.variance, floor.level, 0.0 if gain is None else 1.0 / gain)
+        noise = floor.of_pixel(gain)
     scene = comparison_input(image, lights, minus, noise)
     found, told = (_lacosmic_outliers if search == "lacosmic" else _compared_outliers)(scene)
     image, outliers = _without_outliers(scene, found, told), found.outliers
@@ -266,8 +260,7 @@ def replace_hit_columns(spectrum: xr.Dataset, frames: xr.Dataset) -> xr.Dataset:
         PixelNoise(0.0, 0.0, 0.0),
         variance[:, np.newaxis],
     )
-    n_sigma = _N_SIGMA if len(values) > 2 else _WITHOUT_GAIN
-    hit = compared.excess[:, 0] > n_sigma
+    hit = compared.excess[:, 0] > _threshold(len(values))
     mean = mean_without(values, nothing, compared.scale[:, 0], hit)
     flux, flags = spectrum["flux"].values.copy(), spectrum[DQ].values.copy()
     sound = (flags & ~np.uint8(REPAIRED) == 0) & np.isfinite(mean) & np.isfinite(flux)
@@ -299,13 +292,18 @@ def _is_search_wanted(search: Search, image: xr.Dataset, n_frames: int) -> bool:
     return search != "off" and n_frames >= (2 if search == "compare" else 1)
 
 
-def _compared_outliers(scene: ComparisonInput) -> tuple[FrameComparison, str]:
-    """Return the values above the other frames by 5 sigma; by 8 where the gain is unknown.
+def _threshold(n_frames: int, is_gain_known: bool = True) -> float:
+    """Return the excess from which on a value is a hit: 5 sigma; 8 where the gain is unknown.
 
-    By 8 of two frames too: the lower of two values is lower by the noise of both.
+    8 of two frames too: the lower of two values is lower by the noise of both.
     """
-    known, several = scene.noise.per_photon > 0, scene.lights.sizes[FRAME] > 2
-    n_sigma = _N_SIGMA if known and several else _WITHOUT_GAIN
+    return _N_SIGMA if is_gain_known and n_frames > 2 else _LESS_CERTAIN
+
+
+def _compared_outliers(scene: ComparisonInput) -> tuple[FrameComparison, str]:
+    """Return the values above the other frames."""
+    known = scene.noise.per_photon > 0
+    n_sigma = _threshold(scene.lights.sizes[FRAME], known)
     told = f"flagged by comparison at {n_sigma:g} sigma"
     found = compare_frames(scene, n_sigma)
     return found, told if known else f"{told}, gain unknown"
@@ -327,9 +325,7 @@ def _lacosmic_mask(scene: ComparisonInput, i: int) -> Flags:
     """
     import ccdproc  # takes a second, which few reductions need
 
-    frame = scene.lights[COUNTS].isel({FRAME: i}).values.astype(np.float64)
-    if scene.dark is not None:
-        frame -= scene.dark
+    frame = scene.lights[COUNTS].isel({FRAME: i}).values - scene.dark
     gain = 1.0 / scene.noise.per_photon if scene.noise.per_photon else 1.0
     _, mask = ccdproc.cosmicray_lacosmic(
         np.nan_to_num(frame) * gain,
@@ -367,22 +363,20 @@ def _without_outliers(scene: ComparisonInput, found: FrameComparison, told: str)
     image = add_history(image, f"cosmic rays: {n_pixels} in {n_frames} {told}")
     if not where.size:
         return image
+    best = {**image[COUNTS].attrs, "long_name": "best estimate of the pixel values"}
+    excluded: dict[str, object] = {"units": "", "long_name": "frames excluded in a pixel"}
     planes = {
-        CLEAN: _best_estimate_plane(image),
-        N_REJECTED: _n_rejected_plane(image),
+        CLEAN: _copied_plane(image, CLEAN, best, COUNTS),
+        N_REJECTED: _copied_plane(image, N_REJECTED, excluded),
         DQ: _flag_plane(image),
     }
     if VARIANCE in image:
-        planes[VARIANCE] = _variance_plane(image)
+        planes[VARIANCE] = _copied_plane(image, VARIANCE, {})
     equal = _means_of_equal_frames(scene, found)
     _replace_pixels(scene, equal, planes)
     others = np.setdiff1d(where, equal.where, assume_unique=True)
-    for pixels in compared_pixels(scene, others, found.outliers):
-        flagged = found.outliers.flags(n, pixels.where)
-        values = mean_without(pixels.values, pixels.sky, pixels.scale, flagged)
-        n_there = np.count_nonzero(~np.isnan(pixels.values), axis=0)
-        n_flagged = np.count_nonzero(flagged, axis=0)
-        _replace_pixels(scene, PixelMeans(pixels.where, values, n_there, n_flagged), planes)
+    for pixels in _means_of_scaled_frames(scene, others, found.outliers):
+        _replace_pixels(scene, pixels, planes)
     return image.assign(planes).assign_coords({CLEAN_METHOD: string_coord(_cleaned_method(image))})
 
 
@@ -392,19 +386,37 @@ def _means_of_equal_frames(scene: ComparisonInput, found: FrameComparison) -> Pi
     There every frame has the scale 1, and the mean follows from that of all frames and the values
     of the hits: no frame is read again.
     """
-    n, grid, outliers = scene.lights.sizes[FRAME], scene.grid, found.outliers
-    if found.mean is None or found.may_shine is None or found.values is None:
+    n, grid, planes = scene.lights.sizes[FRAME], scene.grid, found.planes
+    if planes is None or found.above is None:
         nothing = np.empty(0, np.intp)
         return PixelMeans(nothing, np.empty(0), nothing, nothing)
-    where, first, n_hits = np.unique(outliers.where, return_index=True, return_counts=True)
-    of_hits = np.add.reduceat(found.values, first)
-    equal = np.isfinite(found.mean.flat[where]) & ~found.may_shine[grid.tile_of(where)]
+    where, first, n_hits = np.unique(found.outliers.where, return_index=True, return_counts=True)
+    of_hits = np.add.reduceat(found.above, first) + n_hits * planes.common.flat[where]
+    equal = np.isfinite(planes.mean.flat[where]) & ~planes.may_shine[grid.tile_of(where)]
     where, n_hits, of_hits = where[equal].astype(np.intp), n_hits[equal], of_hits[equal]
     sky = (np.add.reduce(scene.sky, axis=0) / n)[grid.column_of(where)]
-    values = found.mean.flat[where] - _dark_at(scene, where)[0] - sky
+    values = planes.mean.flat[where] - _dark_at(scene, where)[0] - sky
     with np.errstate(divide="ignore", invalid="ignore"):
         rest = (n * values - of_hits) / np.where(n_hits < n, n - n_hits, np.nan)
     return PixelMeans(where, sky + rest, np.full(where.size, n), n_hits)
+
+
+def _means_of_scaled_frames(
+    scene: ComparisonInput, wanted: Indices, outliers: PixelOutliers
+) -> Iterator[PixelMeans]:
+    """Yield the means of some pixels, few at once, from the frames and their scales."""
+    is_wanted = np.zeros(scene.image[COUNTS].size, np.bool_)
+    is_wanted[wanted] = True
+    for band, own in _bands(scene, scene.grid.holding(wanted)):
+        for tiles in _split_tiles(scene, own):
+            where, given = _tile_data(scene, band, tiles, outliers)
+            chosen = is_wanted[where] & scene.grid.own(tiles)
+            order = np.argsort(where[chosen])
+            pixels, of_tiles = where[chosen][order], (*given[:2], kernel.tile_scales(*given))
+            values, sky, scale = (each[:, chosen][:, order] for each in of_tiles)
+            flagged = outliers.flags(len(values), pixels)
+            n_there, n_flagged = (np.count_nonzero(a, axis=0) for a in (~np.isnan(values), flagged))
+            yield PixelMeans(pixels, mean_without(values, sky, scale, flagged), n_there, n_flagged)
 
 
 def _replace_pixels(
@@ -427,39 +439,19 @@ def _cleaned_method(image: xr.Dataset) -> str:
     return ", ".join([*known[:1], "cosmic rays excluded"])
 
 
-def _copied_plane(image: xr.Dataset, name: str, base: str, attrs: dict[str, object]) -> _Plane:
-    """Return a copy of a plane of the image, or of a base plane where it has none of this name."""
-    known = image[name] if name in image else image[base]
-    return (Y, X), known.values.copy(), dict(known.attrs) if name in image else attrs
-
-
-def _best_estimate_plane(image: xr.Dataset) -> _Plane:
-    """Return a copy of the best estimate (y, x) so far."""
-    told = {**image[COUNTS].attrs, "long_name": "best estimate of the pixel values"}
-    return _copied_plane(image, CLEAN, COUNTS, told)
-
-
-def _n_rejected_plane(image: xr.Dataset) -> _Plane:
-    """Return a copy of the number of frames rejected in each pixel (y, x)."""
-    attrs: dict[str, object] = {"units": "", "long_name": "frames excluded in a pixel"}
-    plane = np.zeros(image[COUNTS].shape, np.uint8)
-    if N_REJECTED in image:
-        plane[:] = image[N_REJECTED].values
-    return (Y, X), plane, attrs
+def _copied_plane(
+    image: xr.Dataset, name: str, attrs: dict[str, object], base: str | None = None
+) -> _Plane:
+    """Return a copy of a plane (y, x) of the image; where it has none, of its base, or zeros."""
+    if name in image:
+        return (Y, X), image[name].values.copy(), dict(image[name].attrs)
+    nothing = np.zeros(image[COUNTS].shape, np.uint8)
+    return (Y, X), nothing if base is None else image[base].values.copy(), attrs
 
 
 def _flag_plane(image: xr.Dataset) -> _Plane:
     """Return a copy of the flags of the pixels (y, x)."""
-    attrs = dict(image[DQ].attrs) if DQ in image else dq_attrs("flags of a pixel")
-    plane = np.zeros(image[COUNTS].shape, np.uint8)
-    if DQ in image:
-        plane[:] = image[DQ].values
-    return (Y, X), plane, attrs
-
-
-def _variance_plane(image: xr.Dataset) -> _Plane:
-    """Return a copy of the variance (y, x)."""
-    return (Y, X), image[VARIANCE].values.copy(), dict(image[VARIANCE].attrs)
+    return _copied_plane(image, DQ, dq_attrs("flags of a pixel"))
 
 
 def _variance_change(scene: ComparisonInput, pixels: PixelMeans) -> Values:
@@ -482,11 +474,15 @@ def _variance_change(scene: ComparisonInput, pixels: PixelMeans) -> Values:
 
 # Comparison of the frames of a target, value by value: `compare_frames`.
 #
-# The arithmetic is in `kernels.reject`; this section chooses where to apply it. Where there is no
-# light all frames have one scale, so that each value is compared with the median of its pixel, and
-# only those well above it are looked at with the rest of their tile, which costs a few operations
-# a value. Tiles that a star illuminates are compared as a whole, in all frames, since its flux
-# differs from frame to frame. All of it is done in one pass over the frames, band by band.
+# The arithmetic is in `kernels.reject`; this section chooses where to apply it:
+#
+# 1. In one pass over the frames, band by band, each value is compared with the median of its pixel.
+#    Without light all frames have one scale, so that only values well above the median are looked
+#    at, each with the rest of its tile in its frame: a few operations a value. Tiles that a star
+#    illuminates are compared as a whole, in all frames, since its flux differs between them.
+# 2. A value beside a hit is one itself from a lower threshold on (`_with_neighbours`). Lines and
+#    stars that lie elsewhere in other frames are left alone.
+# 3. Lit tiles beside hits are compared once more, without these hits in their scale.
 #
 # The sky of each frame is subtracted first, by column, because its lines do not scale with the
 # star's flux: it is the median of a few dozen of the darker rows.
@@ -501,7 +497,7 @@ _SIGMA_AGAIN = 1.0
 rows wide has neighbours that are high by its profile (14 of 14,600 of its pixels were taken, not
 33)."""
 _LIT_TILE_SIGMA = 2.0
-"""Signal in the mean of a tile, sigma, from which on flux differences of a fifth matter."""
+"""Mean signal of a tile, in sigma of the sky, from which on it is lit by more than its hits."""
 _ROWS_OF_SKY = 64
 _TILE_VALUES_AT_ONCE = 1 << 17
 _STRIP_VALUES_AT_ONCE = 1 << 17
@@ -513,8 +509,8 @@ class ComparisonInput(NamedTuple):
     Parameters
     ----------
     image, lights : counts (y, x), computed, and (frame, y, x).
-    dark : the subtracted master (y, x), or None.
-    level : median of the dark, above which its charge adds noise; infinite for none or a bias.
+    dark : the subtracted master (y, x), or 0.
+    master : noise of the dark, whose hot pixels add to that of a frame.
     grid : the tiles.
     sky : (frame, position along the dispersion), sky of each frame.
     noise : noise of a frame.
@@ -522,11 +518,26 @@ class ComparisonInput(NamedTuple):
 
     image: xr.Dataset
     lights: xr.Dataset
-    dark: Values | None
-    level: float
+    dark: Values
+    master: MasterNoise
     grid: TileGrid
     sky: Values
     noise: PixelNoise
+
+
+class ComparedPlanes(NamedTuple):
+    """What the comparison tells of each pixel and tile.
+
+    Parameters
+    ----------
+    common : (y, x), median of the frames, less dark and sky.
+    mean : (y, x), mean of the raw frames, NaN where one has no value.
+    may_shine : (tile), whether a tile may be bright, so that its frames are to be scaled.
+    """
+
+    common: NDArray[np.float32]
+    mean: Values
+    may_shine: Flags
 
 
 class FrameComparison(NamedTuple):
@@ -535,30 +546,13 @@ class FrameComparison(NamedTuple):
     Parameters
     ----------
     outliers : the values.
-    values : (outlier), less dark and sky; with the following None where frames were not compared.
-    mean : (y, x), mean of the raw frames, NaN where one has no value.
-    may_shine : (tile), whether a tile may be bright, so that its frames are to be scaled.
+    above : (outlier), by how much they exceed the median of their pixel, adu.
+    planes : None where the frames were not compared.
     """
 
     outliers: PixelOutliers
-    values: Values | None = None
-    mean: Values | None = None
-    may_shine: Flags | None = None
-
-
-class ComparedPixels(NamedTuple):
-    """Values, sky and scale of some pixels, each pixel once.
-
-    Parameters
-    ----------
-    where : flat indices (pixel) of (y, x).
-    values, sky, scale : (frame, pixel), as in `kernels.reject`.
-    """
-
-    where: Indices
-    values: Values
-    sky: Values
-    scale: Values
+    above: Values | None = None
+    planes: ComparedPlanes | None = None
 
 
 def comparison_input(
@@ -566,21 +560,15 @@ def comparison_input(
 ) -> ComparisonInput:
     """Return the input of the comparison, with the sky of each frame."""
     grid = grid_of(image)
-    dark, level = None, np.inf
-    if minus is not None:
-        dark = minus[COUNTS].values
-        if kind_of_master(minus) != "bias":
-            level = finite_median(sample_pixels(minus))
-    return ComparisonInput(
-        image, lights, dark, level, grid, _sky_of_frames(image, lights, grid), noise
-    )
+    dark = np.broadcast_to(0.0, grid.shape) if minus is None else minus[COUNTS].values
+    master, sky = master_noise(minus, noise.floor), _sky_of_frames(image, lights, grid)
+    return ComparisonInput(image, lights, dark, master, grid, sky, noise)
 
 
 def grid_of(image: xr.Dataset) -> TileGrid:
     """Return the tiles of an image."""
-    upright = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
     n_rows, n_columns = image[COUNTS].shape
-    return TileGrid((n_rows, n_columns), upright)
+    return TileGrid((n_rows, n_columns), is_upright(image))
 
 
 def _sky_of_frames(image: xr.Dataset, lights: xr.Dataset, grid: TileGrid) -> Values:
@@ -617,41 +605,29 @@ def compare_frames(scene: ComparisonInput, n_sigma: float) -> FrameComparison:
     planes = ComparedPlanes(
         np.full(grid.shape, np.nan, np.float32),
         np.empty(grid.shape),
-        *np.zeros((3, grid.n_tiles), np.bool_),
+        np.zeros(grid.n_tiles, np.bool_),
     )
     found = merge_outliers(_outliers_of_frames(scene, n_sigma, planes))
-    searched = planes.is_lit | planes.stands_out
-    outliers, _ = _by_pixel(merge_outliers(_with_neighbours(scene, found, searched)))
+    outliers, _ = _by_pixel(merge_outliers(_with_neighbours(scene, found, planes.common)))
     beside = grid.holding(grid.around(np.unique(outliers.where).astype(np.intp)))
-    further = beside[planes.may_shine[beside] & ~searched[beside]]
-    searched[beside] = True
-    more = _outliers_in_tiles(scene, further, n_sigma)
-    again = _outliers_in_tiles(scene, beside[planes.is_lit[beside]], n_sigma, outliers)
-    found += merge_outliers(chain(more, again))
-    hits = merge_outliers(_with_neighbours(scene, found, searched))
-    del found, outliers, again  # as large as all that follows
-    outliers, above = _by_pixel(hits)
-    values = above + planes.common.flat[outliers.where]
-    return FrameComparison(outliers, values, planes.mean, planes.may_shine)
+    lit = beside[_are_lit(scene, planes.mean, beside)]
+    again = (_outliers_of_band(scene, *some, n_sigma, outliers) for some in _bands(scene, lit))
+    found += merge_outliers(chain.from_iterable(again))
+    hits = merge_outliers(_with_neighbours(scene, found, planes.common))
+    del found, outliers  # as large as all that follows
+    return FrameComparison(*_by_pixel(hits), planes)
 
 
-class ComparedPlanes(NamedTuple):
-    """What the pass over the frames tells of each pixel and tile.
+def _are_lit(scene: ComparisonInput, mean: Values, tiles: Indices) -> Flags:
+    """Return which tiles shine in the mean (y, x) of the raw frames, or lack a value.
 
-    Parameters
-    ----------
-    common : (y, x), median of the frames, less dark and sky.
-    mean, may_shine : as in `FrameComparison`.
-    is_lit : (tile), whether it shines on average.
-    stands_out : (tile), whether a value lies well above the mean of all frames: not what several
-        frames share, as a line of a nebula that moved. Others are searched beside hits alone.
+    The median does not show a star or a line that moves from frame to frame.
     """
-
-    common: NDArray[np.float32]
-    mean: Values
-    may_shine: Flags
-    is_lit: Flags
-    stands_out: Flags
+    where, (_, place) = scene.grid.pixels(tiles), scene.grid.places(tiles)
+    sky = (np.add.reduce(scene.sky, axis=0) / len(scene.sky))[place]
+    light = np.add.reduce(mean.flat[where] - _dark_at(scene, where)[0] - sky, axis=-1)
+    sigma = np.add.reduce(np.sqrt(scene.noise.variance(sky)), axis=-1)
+    return np.asarray(~(light <= _LIT_TILE_SIGMA * sigma))
 
 
 def _outliers_of_frames(
@@ -660,8 +636,7 @@ def _outliers_of_frames(
     """Yield the values that are high enough to be the neighbour of a hit, and fill the planes."""
     for band, tiles in _bands(scene, np.arange(scene.grid.n_tiles)):
         yield from _outliers_without_light(scene, band, n_sigma, planes)
-        whole = planes.is_lit[tiles] | (planes.may_shine[tiles] & planes.stands_out[tiles])
-        yield from _outliers_of_band(scene, band, tiles[whole], n_sigma)
+        yield from _outliers_of_band(scene, band, tiles[planes.may_shine[tiles]], n_sigma)
 
 
 def _outliers_without_light(
@@ -673,36 +648,26 @@ def _outliers_without_light(
     """Yield the same of those tiles of a band that are dark, strip by strip."""
     grid, noise = scene.grid, scene.noise
     n_frames, n_rows, n_columns = band.raw.shape
-    share = (n_sigma - (n_frames > 3)) * (n_frames - 1) / n_frames
     column, blocks = band.column + np.arange(n_columns), np.arange(grid.n_blocks)[band.blocks]
     sky = scene.sky[:, column]
+    screen = sky.astype(np.result_type(band.raw.dtype, np.float32)), np.minimum.reduce(sky, axis=0)
     mean_sky = np.add.reduce(sky, axis=0) / n_frames
-    sky_noise = np.sqrt(noise.variance(mean_sky))
-    n_alike = sky_noise**2 * np.add.reduce(1.0 / noise.variance(sky), axis=0)
+    n_alike = noise.variance(mean_sky) * np.add.reduce(1.0 / noise.variance(sky), axis=0)
     places = grid.starts[blocks, np.newaxis] - band.column + np.arange(grid.width)
     step = max(_STRIP_VALUES_AT_ONCE // (n_frames * n_columns), 1)
     for top in range(0, n_rows, step):
         raw = band.raw[:, top : top + step]
         row = band.row + top + np.arange(raw.shape[1])[:, np.newaxis]
         strip = slice(row[0, 0], row[-1, 0] + 1), slice(band.column, band.column + n_columns)
-        dark, more = _dark_of_strip(scene, strip)
-        found = kernel.screen_strip(raw, sky, noise, dark, more, places)
-        of_all = mean_of_strip(raw, None)
+        dark = grid.along_x(scene.dark)[strip]
+        more = _charge_noise(scene, dark)
+        found = kernel.screen_strip(raw, screen, noise, dark, more, places)
         grid.along_x(planes.common)[strip] = found.common
-        grid.along_x(planes.mean)[strip] = of_all
+        grid.along_x(planes.mean)[strip] = mean_of_strip(raw, None)
         planes.may_shine[row * grid.n_blocks + blocks] = found.may_shine
-        lacking = np.isnan(of_all)
-        of_all[lacking] = mean(raw[:, np.newaxis, lacking])[0]
-        of_all = of_all - dark - mean_sky
-        light, least = (np.add.reduce(a[..., places], axis=-1) for a in (of_all, sky_noise))
-        planes.is_lit[row * grid.n_blocks + blocks] = ~(light <= _LIT_TILE_SIGMA * least)
         y, x = np.divmod(found.where, n_columns)
         tile = grid.tile_of(grid.flat(row[y, 0], column[x]))
-        own = tile % grid.n_blocks <= blocks[-1]
-        above = raw[found.frame, y, x] - sky[found.frame, x] - dark[y, x] - of_all[y, x]
-        others = noise.variance(of_all[y, x] + mean_sky[x] - above / (n_frames - 1))
-        planes.stands_out[tile[own & ~(above <= share * np.sqrt(others))]] = True
-        is_dark = own & ~planes.may_shine[tile]
+        is_dark = (tile % grid.n_blocks <= blocks[-1]) & ~planes.may_shine[tile]
         pair = np.unique((found.frame * grid.n_tiles + tile)[is_dark])
         frame, tile = np.divmod(pair, grid.n_tiles)
         at, first = tile // grid.n_blocks - row[0, 0], places[tile % grid.n_blocks - blocks[0], 0]
@@ -738,37 +703,6 @@ def _records(frame: Indices, where: Indices, above: Values, hit: Flags) -> Outli
     return records
 
 
-def compared_pixels(
-    scene: ComparisonInput, wanted: Indices, outliers: PixelOutliers
-) -> Iterator[ComparedPixels]:
-    """Yield values, sky and scale of some pixels, few at once, each part ascending.
-
-    Parameters
-    ----------
-    scene : input of the comparison.
-    wanted : flat indices of (y, x), ascending.
-    outliers : values that have no part in the scale.
-    """
-    is_wanted = np.zeros(scene.image[COUNTS].size, np.bool_)
-    is_wanted[wanted] = True
-    for band, own in _bands(scene, scene.grid.holding(wanted)):
-        for tiles in _split_tiles(scene, own):
-            where, given = _tile_data(scene, band, tiles, outliers)
-            chosen = is_wanted[where] & scene.grid.own(tiles)
-            order = np.argsort(where[chosen])
-            scale = kernel.tile_scales(*given)
-            planes = (each[:, chosen][:, order] for each in (*given[:2], scale))
-            yield ComparedPixels(where[chosen][order], *planes)
-
-
-def _outliers_in_tiles(
-    scene: ComparisonInput, tiles: Indices, n_sigma: float, hits: PixelOutliers | None = None
-) -> Iterator[OutlierRecords]:
-    """Yield the same of whole tiles; beside known hits, these have no part in their scale."""
-    for band, own in _bands(scene, tiles):
-        yield from _outliers_of_band(scene, band, own, n_sigma, hits)
-
-
 def _outliers_of_band(
     scene: ComparisonInput,
     band: FrameBand,
@@ -776,7 +710,10 @@ def _outliers_of_band(
     n_sigma: float,
     hits: PixelOutliers | None = None,
 ) -> Iterator[OutlierRecords]:
-    """Yield the values of whole tiles that are high enough to be the neighbour of a hit."""
+    """Yield the values of whole tiles that are high enough to be the neighbour of a hit.
+
+    With known hits, of values beside them alone; these have no part in the scale of their tile.
+    """
     for some in _split_tiles(scene, tiles):
         where, given = _tile_data(scene, band, some, hits)
         excess = kernel.compare_tiles(*given).excess
@@ -879,24 +816,16 @@ def _tile_data(
 
 def _dark_at(scene: ComparisonInput, where: Indices) -> tuple[Values, Values]:
     """Return the dark at pixels (...), and the variance of the charge of hot ones."""
-    if scene.dark is None:
-        return np.zeros(where.shape), np.zeros(where.shape)
     dark = scene.dark.reshape(-1)[where]
     return dark, _charge_noise(scene, dark)
 
 
-def _dark_of_strip(scene: ComparisonInput, strip: tuple[slice, slice]) -> tuple[Values, Values]:
-    """Return the same (row, x) of some rows and columns, dispersion along x."""
-    shape = tuple(part.stop - part.start for part in strip)
-    if scene.dark is None:
-        return np.zeros(shape), np.zeros(shape)
-    dark = scene.grid.along_x(scene.dark)[strip]
-    return dark, _charge_noise(scene, dark)
-
-
 def _charge_noise(scene: ComparisonInput, dark: Values) -> Values:
-    """Return the variance of the charge of the hot pixels of a dark."""
-    return np.fmax(dark - scene.level, 0.0) * scene.noise.per_photon
+    """Return the variance of the charge that a dark may have.
+
+    By that of hot pixels alone, four more values of a real night were hits, in warm ones.
+    """
+    return scene.master.charge_of(dark, scene.master.level) * scene.noise.per_photon
 
 
 def _struck_values(scene: ComparisonInput, where: Indices, hits: PixelOutliers) -> Flags:
@@ -916,31 +845,31 @@ def _struck_values(scene: ComparisonInput, where: Indices, hits: PixelOutliers) 
 
 
 def _with_neighbours(
-    scene: ComparisonInput, found: Sequence[OutlierRecords], searched: Flags
+    scene: ComparisonInput, found: Sequence[OutlierRecords], common: NDArray[np.float32]
 ) -> Iterator[OutlierRecords]:
     """Yield the hits of each frame with their neighbours, without guiding shifts, by pixel.
 
     Parameters
     ----------
     found : blocks of records, each by frame.
-    searched : (tile), whether its values count.
+    common : (y, x), median of the frames, less dark and sky.
     """
     grid, n_frames = scene.grid, scene.lights.sizes[FRAME]
-    near = Neighbours(grid)
+    near, least = Neighbours(grid), 3.0 * float(np.sqrt(scene.noise.floor))
     stops = [np.cumsum(np.bincount(block["frame"], minlength=n_frames)) for block in found]
     for frame in range(n_frames):
         own = _each_once(
             block[stop[frame - 1] if frame else 0 : stop[frame]]
             for block, stop in zip(found, stops, strict=True)
         )
-        own = own[searched[grid.tile_of(own["where"].astype(np.intp))]]
         if own["hit"].any():
             around = near.of(own["where"].astype(np.intp), 1)
             own = own[((around >= 0) & own["hit"][around]).any(axis=0)]
             where = own["where"].astype(np.intp)
-            seen = partial(_light_seen, scene, frame)
-            moved = guiding_shift_pixels(where, own["above"], seen, near)
-            yield own[~np.isin(where, moved) & ~moved_star_pixels(where, grid)]
+            light_of_frame = partial(_light_of_frame, scene, frame)
+            moved = guiding_shift_pixels(where, own["above"], common, light_of_frame, near, least)
+            moved |= moved_star_pixels(where, grid)
+            yield own[~np.isin(where, _connected_pixels(where, where[moved], grid))]
 
 
 def _by_pixel(hits: list[OutlierRecords]) -> tuple[PixelOutliers, Values]:
@@ -954,18 +883,10 @@ def _by_pixel(hits: list[OutlierRecords]) -> tuple[PixelOutliers, Values]:
     return PixelOutliers(frame[order], where[order]), above[order]
 
 
-def _light_seen(
-    scene: ComparisonInput, frame: int, pixels: Indices
-) -> tuple[Values, Values, float]:
-    """Return the median of the frames at pixels (...) and how far one frame lies below it, adu.
-
-    The last value is 3 sigma of the noise floor.
-    """
-    values = values_at(scene.lights, pixels)
-    common = median(values.reshape(len(values), 1, -1)).reshape(pixels.shape)
-    missing = common - values[frame]
-    common -= _dark_at(scene, pixels)[0]
-    return common, missing, 3.0 * float(np.sqrt(scene.noise.floor))
+def _light_of_frame(scene: ComparisonInput, frame: int, pixels: Indices) -> Values:
+    """Return the values of one frame at pixels (...), less dark and sky."""
+    background = _dark_at(scene, pixels)[0] + scene.sky[frame, scene.grid.column_of(pixels)]
+    return np.asarray(values_at(scene.lights.isel({FRAME: [frame]}), pixels)[0] - background)
 
 
 # Tiles, short pieces of an image along its dispersion: `TileGrid`.
@@ -1151,32 +1072,41 @@ _CONTRAST_COLUMNS = np.array([0, -8, 8])
 def guiding_shift_pixels(
     where: Indices,
     above: Values,
-    light_at: Callable[[Indices], tuple[Values, Values, float]],
+    common: NDArray[np.float32],
+    light_of_frame: Callable[[Indices], Values],
     near: Neighbours,
-) -> Indices:
-    """Return the outlying pixels of one frame that are due to a guiding shift.
+    least: float,
+) -> Flags:
+    """Return which outlying pixels of one frame are those of a line that moved, or its core.
 
     Parameters
     ----------
     where : flat indices (pixel) of (y, x), ascending.
     above : (pixel), excess over the other frames, adu.
-    light_at : returns the signal common to the frames at pixels, what the frame lacks of it, and
-        the least significant signal.
+    common : (y, x), median of the frames, less dark and sky.
+    light_of_frame : returns the values of this frame at pixels.
     near : finds neighbours.
+    least : the least significant signal, adu.
     """
     around = near.of(where, 2)
     core = np.flatnonzero(np.count_nonzero(around >= 0, axis=0) >= _EXTENDED_PIXELS)
+    found = np.zeros(where.size, np.bool_)
     if not core.size:
-        return where[:0]
+        return found
     strongest = above
     for _ in range(_N_NEIGHBOUR_STEPS):
         strongest = np.where(around >= 0, strongest[around], -np.inf).max(axis=0)
-    contrast, nothing = _column_contrast(where[core], light_at, near.grid)
-    own = light_at(where[core])[0]
-    moved = contrast > np.maximum(_MIN_CONTRAST * strongest[core], nothing)
-    moved &= own < np.maximum(_MOST_OWN_LIGHT * strongest[core], nothing)
-    found = where[core[moved]]
-    return _connected_pixels(where, found, near.grid)
+    core = core[common.flat[where[core]] < np.maximum(_MOST_OWN_LIGHT * strongest[core], least)]
+    wanted = np.maximum(_MIN_CONTRAST * strongest[core], least)[:, np.newaxis]
+    pixels = _pixels_of_contrast(where[core], near.grid)
+    light = common.flat[pixels].astype(np.float64)
+    lines = _contrast(light) > wanted
+    may_move = lines.any(axis=1)  # few of the frames that hold an extended hit have to be read
+    core, light, wanted = core[may_move], light[may_move], wanted[may_move]
+    if core.size:
+        missing = light - light_of_frame(pixels[may_move])
+        found[core] = (_moved_contrast(light, missing) > wanted).any(axis=1)
+    return found
 
 
 def moved_star_pixels(where: Indices, grid: TileGrid) -> Flags:
@@ -1198,25 +1128,30 @@ def moved_star_pixels(where: Indices, grid: TileGrid) -> Flags:
     return np.asarray(count[number] > _STAR_TILE * grid.width)
 
 
-def _column_contrast(
-    where: Indices, light_at: Callable[[Indices], tuple[Values, Values, float]], grid: TileGrid
-) -> tuple[Values, float]:
-    """Return the contrast of a line in the columns of pixels to the columns left and right.
-
-    A line fainter than the continuum of its place is a star's, and counts as far as the frame lacks
-    it there; another one, unless the frame has twice of it: hits of several frames are no line.
-    """
+def _pixels_of_contrast(where: Indices, grid: TileGrid) -> Indices:
+    """Return the pixels (pixel, row, 3) in the columns of some pixels, and left and right of it."""
     y, x = np.divmod(where, grid.shape[1])
     row, column = (x, y) if grid.upright else (y, x)
     rows = np.clip(row[:, np.newaxis] + _CONTRAST_ROWS, 0, grid.shape[1 if grid.upright else 0] - 1)
     columns = np.clip(column[:, np.newaxis] + _CONTRAST_COLUMNS, 0, grid.length - 1)
-    across, along = grid.steps
-    *light, nothing = light_at(rows[:, :, np.newaxis] * across + columns[:, np.newaxis] * along)
-    beside = np.maximum(light[0][..., 1], light[0][..., 2])
-    common, missing = (some[..., 0] - np.maximum(some[..., 1], some[..., 2]) for some in light)
-    on_star = beside - np.fmin.reduce(beside, axis=-1)[..., np.newaxis] > common
-    missing += np.where(on_star, 0.0, common)
-    return np.fmax.reduce(np.minimum(common, missing), axis=-1, initial=-np.inf), nothing
+    return grid.flat(rows[:, :, np.newaxis], columns[:, np.newaxis])
+
+
+def _contrast(light: Values) -> Values:
+    """Return how much brighter light (..., 3) is in a column than on both sides."""
+    return np.asarray(light[..., 0] - np.maximum(light[..., 1], light[..., 2]))
+
+
+def _moved_contrast(light: Values, missing: Values) -> Values:
+    """Return the contrast (pixel, row) of a line in the other frames, as far as it may have moved.
+
+    A line fainter than the continuum of its place is a star's, and counts as far as the frame lacks
+    it there; another one, unless the frame has twice of it: hits of several frames are no line.
+    """
+    line, lacking = _contrast(light), _contrast(missing)
+    beside = np.maximum(light[..., 1], light[..., 2])
+    on_star = beside - np.fmin.reduce(beside, axis=-1)[:, np.newaxis] > line
+    return np.minimum(line, lacking + np.where(on_star, 0.0, line))
 
 
 def _connected_pixels(where: Indices, some: Indices, grid: TileGrid) -> Indices:
@@ -1299,190 +1234,3 @@ def _each_once(parts: Iterable[OutlierRecords]) -> OutlierRecords:
     found = np.concatenate([np.empty(0, OUTLIER_DTYPE), *parts])
     found = np.take(found, np.lexsort((~found["hit"], found["where"])))
     return np.compress(np.append(True, np.diff(found["where"]) != 0)[: found.size], found)
-
-
-# Noise and flags of single calibrated frames: `find_frame_planes`, `with_frame_planes`.
-#
-# Properties common to all frames of a target (dark-frame noise, bad pixels, saturation level) are
-# measured once, from all of them; the rest is pixel by pixel, and as lazy as the frames. The flags
-# of all frames together are those of their combination.
-
-_DIMS = (FRAME, Y, X)
-
-
-class FrameNoise(NamedTuple):
-    """Noise model of each frame of a target.
-
-    Parameters
-    ----------
-    floor : variance of an unexposed pixel (y, x), including the master's and that of hot pixels.
-    level : the signal whose noise the floor already contains.
-    per_photon : counts per electron; 0 where photon noise is not modelled.
-    note : source of the numbers, for HISTORY.
-    common : the part of the floor (y, x) that all frames share, the master's.
-    """
-
-    floor: NDArray[np.float32]
-    level: float
-    per_photon: float
-    note: str
-    common: NDArray[np.float32]
-
-    @property
-    def of_pixel(self) -> PixelNoise:
-        """Return the noise of a pixel of one frame that is not hot."""
-        return PixelNoise(finite_median(self.floor), self.level, self.per_photon)
-
-
-class FramePlanes(NamedTuple):
-    """Noise and flags common to the frames of a target, and their cosmic rays.
-
-    Parameters
-    ----------
-    noise : None: it is unknown, and no frame has a variance.
-    flags : the bits (y, x) that every frame has.
-    saturated_from : the raw count at which saturation begins; infinity where unknown.
-    outliers : values hit by cosmic rays; None: none found, or not searched.
-    """
-
-    noise: FrameNoise | None
-    flags: NDArray[np.uint8]
-    saturated_from: float
-    outliers: FrameOutliers | None = None
-
-
-def find_frame_planes(
-    lights: xr.Dataset,
-    dark: xr.Dataset | None,
-    combined: xr.Dataset,
-    outliers: FrameOutliers | None = None,
-) -> FramePlanes:
-    """Measure the noise and flags common to all frames of a target.
-
-    Parameters
-    ----------
-    lights : counts (frame, y, x), eager or chunked.
-    dark : the master (y, x) that is subtracted from them, of `measure_noise`, or None.
-    combined : their combination (y, x), of `flag`: source of bad pixels and saturation level.
-    outliers : values hit by cosmic rays, of `find_cosmic_rays`, or None.
-    """
-    check_image(combined)
-    cube = lights if dark is None else subtract_dark(lights, dark)
-    flags = combined[DQ].values & np.uint8(BAD_PIXEL)
-    noise = _noise_of_frames(cube, with_gain_of(lights, combined), dark)
-    return FramePlanes(noise, flags, combined.attrs.get("saturated_from", np.inf), outliers)
-
-
-def _noise_of_frames(
-    cube: xr.Dataset, lights: xr.Dataset, minus: xr.Dataset | None
-) -> FrameNoise | None:
-    """Return the noise model of calibrated frames; None where the noise is unknown.
-
-    A frame has its own noise and that of the master. The master's is the same in all frames, so
-    that combining them by these variances would treat it as independent in each frame.
-
-    Parameters
-    ----------
-    cube : calibrated, not yet divided by a flat: counts (frame, y, x), eager or chunked.
-    lights : the same frames raw.
-    minus : the master (y, x) that was subtracted, of `measure_noise`.
-    """
-    first = cube.isel({FRAME: 0})
-    gain, gain_by = find_gain(first, lights, minus)
-    floor = find_read_noise(first, lights, minus, gain)
-    if floor is None:
-        return None
-    master = master_noise(minus, floor)
-    without_light = floor.variance + master.share * master.variance
-    plane = np.full(first[COUNTS].shape, without_light, np.float32)
-    per_photon = 0.0 if gain is None else 1.0 / gain
-    plane.flat[master.where] += (1.0 + master.share) * per_photon * master.charge
-    common = np.full(plane.shape, master.share * master.variance, np.float32)
-    common.flat[master.where] += master.share * per_photon * master.charge
-    units = cube[COUNTS].attrs.get("units", "adu")
-    sigma = f"{math.sqrt(floor.variance):.4g} {units}, {floor.source}"
-    note = f"variance of a frame: read and dark noise {sigma}; gain {gain_by}{master.note}"
-    return FrameNoise(plane, floor.level, per_photon, note, common)
-
-
-def with_frame_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes) -> xr.Dataset:
-    """Add noise and flags to calibrated frames, as lazy as they came.
-
-    Parameters
-    ----------
-    cube : counts (frame, y, x), not yet divided by a flat.
-    lights : the same frames raw, missing pixels NaN (`drop_impossible`).
-    planes : noise and flags common to the frames of their target.
-
-    Returns
-    -------
-    cube : with `dq` (frame, y, x), uint8, and, where the noise is known, `variance` (frame, y, x),
-        float32, in the square of the cube's unit: that of the frame and that of the master, which
-        is common to all frames.
-    """
-    check_cube(cube)
-    check_cube(lights)
-    cube = cube.assign(
-        {DQ: (_DIMS, _flags_of_frames(lights, planes), dq_attrs("flags of a pixel"))}
-    )
-    if planes.noise is None:
-        return cube
-    floor, level, per_photon, note, _ = planes.noise
-    variance = map_frames(
-        cube[COUNTS].data,
-        partial(frame_variances, level=level, per_count=per_photon),
-        floor,
-        keeps_frames=True,
-        dtype=np.dtype(np.float32),
-    )
-    units = cube[COUNTS].attrs.get("units", "adu")
-    attrs = {"units": f"{units}2", "long_name": "variance of a pixel"}
-    return add_history(cube.assign({VARIANCE: (_DIMS, variance, attrs)}), note)
-
-
-def _flags_of_frames(lights: xr.Dataset, planes: FramePlanes) -> Any:
-    """Return the flags (frame, y, x) of frames, eager or chunked as they are."""
-    counts, outliers = lights[COUNTS].data, planes.outliers
-    kernel: Any = partial(frame_flags, saturated_from=planes.saturated_from)
-    images: list[NDArray[Any]] = [planes.flags]
-    if outliers is not None:
-        where, struck = outliers.of(map(str, lights[FRAME].values))
-        kernel = partial(kernel, struck=struck)
-        place = np.full(planes.flags.shape, -1, np.int32)
-        place.flat[where] = np.arange(where.size)
-        images.append(place)
-    return map_frames(counts, kernel, *images, keeps_frames=True, dtype=np.dtype(np.uint8))
-
-
-def frame_flags(
-    block: NDArray[Any],
-    flags: NDArray[np.uint8],
-    place: NDArray[np.int32] | None = None,
-    *,
-    saturated_from: float,
-    struck: NDArray[np.bool_] | None = None,
-) -> NDArray[np.uint8]:
-    """Return the flags of each frame: common ones, saturation, missing values and cosmic rays.
-
-    Parameters
-    ----------
-    block : raw counts (frame, y, x).
-    flags : the bits (y, x) that every frame has.
-    place : the position in `struck` of each pixel (y, x), or -1; None: there are none.
-    saturated_from : the count at which saturation begins.
-    struck : whether a pixel of a frame was hit by a cosmic ray (frame, pixel).
-
-    Examples
-    --------
-    >>> frame_flags(np.array([[[9.0, np.nan]]]), np.array([[1, 0]], np.uint8), saturated_from=9.0)
-    array([[[3, 8]]], dtype=uint8)
-    """
-    dq = np.broadcast_to(flags, block.shape).copy()
-    if np.isfinite(saturated_from):
-        dq[block >= saturated_from] |= np.uint8(SATURATED)
-    if block.dtype.kind == "f":
-        dq[~np.isfinite(block)] |= np.uint8(NO_DATA)
-    if place is not None and struck is not None:
-        here = place >= 0
-        dq[:, here] |= struck[:, place[here]] * np.uint8(COSMIC_RAY)
-    return dq

@@ -38,7 +38,7 @@ from arrayred.model import (
     X,
     Y,
     add_history,
-    common_value,
+    is_upright,
     to_check,
 )
 from arrayred.steps.combine import combine
@@ -195,10 +195,6 @@ def measure_motion(
     return along_dispersion(StarMotion(rows, np.full(n_frames, np.nan), fwhm=fwhm), light)
 
 
-def _is_upright(ds: xr.Dataset) -> bool:
-    return bool(common_value(ds, "dispersion_axis") == 2)
-
-
 def _brightest(profiles: Values) -> int:
     """Return the frame with the highest peak of five rows, whatever the order of the frames."""
     kernel = np.ones(5)
@@ -212,7 +208,7 @@ def light_about(
 
     Parameters and conventions are those of `measure_motion`.
     """
-    upright = _is_upright(lights)
+    upright = is_upright(lights)
     across = X if upright else Y
     center = spectrum["trace"].values - float(image[across].values[0])
     half = math.ceil(float(spectrum.attrs.get("half_height", 6.0)))
@@ -347,7 +343,7 @@ def _motion_in_slit(
     if np.count_nonzero(seen) < 2:
         return None
     fwhm = min(float(spectrum.attrs["fwhm"]), FWHM_PER_SIGMA * peak_of(own)[1])
-    middle = level - float(lights[X if _is_upright(lights) else Y].values[0])
+    middle = level - float(lights[X if is_upright(lights) else Y].values[0])
     half = float(spectrum.attrs["half_height"])
     inside = slice(max(round(middle - half), 0), round(middle + half) + 1)
     if np.ptp(rows[seen]) <= MOVED_FWHM * fwhm:
@@ -361,7 +357,7 @@ def _motion_in_slit(
 
 def _slit_blocks(lights: xr.Dataset, minus: xr.Dataset | None) -> Values:
     """Return means (frame, row, block) of blocks of columns, for all rows of the slit."""
-    if _is_upright(lights):
+    if is_upright(lights):
         size = lights.sizes[Y]
         starts = np.linspace(0, size, _N_BLOCKS + 1)[:-1].astype(np.intp)
         parts = []
@@ -753,7 +749,7 @@ def align_frames(cube: xr.Dataset, rows: Values, columns: Values) -> xr.Dataset:
     cube : of the same shape. Counts are NaN where a pixel is bad or saturated, or comes from
         outside the frame.
     """
-    across, along = (X, Y) if _is_upright(cube) else (Y, X)
+    across, along = (X, Y) if is_upright(cube) else (Y, X)
     spoilt = (cube[DQ] & (BAD_PIXEL | SATURATED | NO_DATA)) != 0
     good = cube.assign({COUNTS: cube[COUNTS].where(~spoilt).assign_attrs(cube[COUNTS].attrs)})
     names = [name for name in (COUNTS, VARIANCE, DQ) if name in good]
@@ -823,7 +819,7 @@ def combine_aligned(
     if VARIANCE in image:
         plane = image[VARIANCE]
         if common is not None:
-            plane = plane + _shared_variance(common, shifts, fwhm, _is_upright(cube))
+            plane = plane + _shared_variance(common, shifts, fwhm, is_upright(cube))
         image = image.assign(
             {VARIANCE: plane.astype(np.float32).assign_attrs(cube[VARIANCE].attrs)}
         )

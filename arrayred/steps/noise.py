@@ -8,7 +8,7 @@ the combined image, and not carried along the cube::
 
 r is the noise of a pixel without light (read-out and dark current), `light` the signal after the
 master is subtracted, `hot` the excess of the master over its own median, k the factor of a median
-(`kernels.reject.median_factor`), for n light frames and m frames of the master. The master's own
+(`kernels.noise.median_factor`), for n light frames and m frames of the master. The master's own
 noise is common to all n frames and is added once, after the combination: on the night where this
 was found the sky scatters by 11.2 counts, but by 9.2 if that noise is taken as independent.
 
@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
@@ -37,18 +38,21 @@ from arrayred.config import Combination
 from arrayred.errors import FrameError, MismatchError, UsageError
 from arrayred.kernels.combine import LARGEST_COUNT, mean_near, without_impossible
 from arrayred.kernels.noise import (
+    PixelNoise,
+    clip_factor,
     clipped_std,
     finite_median,
     finite_medians,
     frame_variance,
-    light_variance,
+    frame_variances,
     photon_transfer,
     rounding_variance,
+    variance_by_method,
 )
-from arrayred.kernels.reject import clip_factor, variance_by_method
 from arrayred.model import (
     BAD_PIXEL,
     CLEAN,
+    COSMIC_RAY,
     COUNTS,
     DQ,
     FRAME,
@@ -69,13 +73,16 @@ from arrayred.model import (
     check_image,
     common_value,
     dq_attrs,
+    is_upright,
     string_coord,
     with_pixels_of,
 )
-from arrayred.steps.calibrate import quotient_variance
+from arrayred.steps.calibrate import quotient_variance, subtract_dark
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from arrayred.steps.cosmic import FrameOutliers
 
 _HOT_PIXEL_SIGMA = 5.0
 """Threshold of a hot pixel, in sigma of the master, so that noise is not taken for charge."""
@@ -92,8 +99,10 @@ class MasterNoise(NamedTuple):
     ----------
     share : variance of the master over that of a frame; 0 where unknown or without a master.
     variance : variance of a pixel of one of its frames, unexposed, adu^2.
-    where, charge : flat indices of the hot pixels, and their excess over the median, adu.
+    where, charge : flat indices of the hot pixels, and their charge, adu.
     note : text for HISTORY.
+    level, hot : its median, and the counts above which a pixel is hot; infinite where it has no
+        charge of its own.
     """
 
     share: float
@@ -101,18 +110,15 @@ class MasterNoise(NamedTuple):
     where: Indices
     charge: Values
     note: str = ""
+    level: float = math.inf
+    hot: float = math.inf
 
+    def charge_of(self, counts: Values, least: float) -> Values:
+        """Return the charge of those pixels of the master whose counts (...) exceed a least, adu.
 
-class _NoiseScale(NamedTuple):
-    """Variance factor of a combination, and the gain, electrons per count or None."""
-
-    share: VarianceFactor
-    gain: float | None
-
-    @property
-    def per_photon(self) -> float:
-        """Return the counts per electron; 0 where photon noise is not modelled."""
-        return 0.0 if self.gain is None else 1.0 / self.gain
+        Above `hot` it is charge; above `level` it may be.
+        """
+        return np.where(counts > least, counts - self.level, 0.0)
 
 
 def measure_noise(master: xr.Dataset, cube: xr.Dataset) -> xr.Dataset:
@@ -220,8 +226,8 @@ def estimate_noise(
     floor = find_read_noise(undivided, lights, minus, gain)
     if floor is None:
         return add_history(image, "variance unknown: the noise of a frame is not known")
-    master = master_noise(minus, floor)
-    variance = _combined_variance(undivided, lights, floor, master, _NoiseScale(share, gain))
+    master = master_noise(minus, floor.variance)
+    variance = _combined_variance(undivided, lights, floor.of_pixel(gain), master, share)
     if flat is not None:
         of_flat = flat[VARIANCE].values if VARIANCE in flat else None
         variance = quotient_variance(
@@ -258,19 +264,19 @@ def _best_estimate_of(image: xr.Dataset) -> NDArray[np.float64]:
 
 
 def _combined_variance(
-    image: xr.Dataset, lights: xr.Dataset, floor: ReadNoise, master: MasterNoise, scale: _NoiseScale
+    image: xr.Dataset,
+    lights: xr.Dataset,
+    noise: PixelNoise,
+    master: MasterNoise,
+    share: VarianceFactor,
 ) -> NDArray[np.float32]:
-    """Return the variance of a combined image (y, x)."""
-    share, per_photon = scale.share, scale.per_photon
+    """Return the variance of a combined image (y, x), from the noise of a pixel of one frame."""
     common = share.common * master.share
     of_master = common * master.variance
-    variance = light_variance(
-        _best_estimate_of(image),
-        floor.level,
-        share.photons * per_photon,
-        share.floor * floor.variance + of_master,
-    )
-    hot = master.charge * per_photon
+    floor = share.floor * noise.floor + of_master
+    combined = PixelNoise(floor, noise.level, share.photons * noise.per_photon)
+    variance = np.asarray(frame_variances(_best_estimate_of(image)[np.newaxis], noise=combined)[0])
+    hot = master.charge * noise.per_photon
     variance.flat[master.where] += (share.floor + common) * hot
     for where, growth in _pixels_lacking_frames(image, lights, share):
         rest = of_master + _values_at(where, master.where, common * hot)
@@ -278,12 +284,18 @@ def _combined_variance(
     return variance
 
 
-def master_noise(minus: xr.Dataset | None, floor: ReadNoise) -> MasterNoise:
-    """Return the noise of a master; a bias has a pattern, but no hot charge."""
+def master_noise(minus: xr.Dataset | None, floor: float) -> MasterNoise:
+    """Return the noise of a master; a bias has a pattern, but no hot charge.
+
+    Parameters
+    ----------
+    minus : the master (y, x), or None.
+    floor : variance of a light frame without light, where the master's own is not known.
+    """
     nowhere, nothing = np.empty(0, np.intp), np.empty(0, np.float64)
     if minus is None:
         return MasterNoise(0.0, 0.0, nowhere, nothing)
-    variance, share = minus.attrs.get("noise", math.sqrt(floor.variance)) ** 2, 0.0
+    variance, share = minus.attrs.get("noise", math.sqrt(floor)) ** 2, 0.0
     note = "; noise of the master unknown and not included"
     if "n_frames" in minus.coords:
         method = minus["method"].item() if "method" in minus.coords else "median"
@@ -292,8 +304,9 @@ def master_noise(minus: xr.Dataset | None, floor: ReadNoise) -> MasterNoise:
     if kind_of_master(minus) == "bias":
         return MasterNoise(share, variance, nowhere, nothing, note)
     counts, level = minus[COUNTS].values, finite_median(sample_pixels(minus))
-    where = np.flatnonzero(counts > level + _HOT_PIXEL_SIGMA * math.sqrt(variance * (share or 1.0)))
-    return MasterNoise(share, variance, where, counts.flat[where] - level, note)
+    hot = level + _HOT_PIXEL_SIGMA * math.sqrt(variance * (share or 1.0))
+    where = np.flatnonzero(counts > hot)
+    return MasterNoise(share, variance, where, counts.flat[where] - level, note, level, hot)
 
 
 def _pixels_lacking_frames(
@@ -587,8 +600,7 @@ def full_well_of(image: xr.Dataset, cube: xr.Dataset, top: Saturation | None) ->
         values = pixels_at(cube, where[:: 1 + where.size // _MOST_BRIGHT_PIXELS])
         level = full_well_of_frames(values - dark, float(image["gain"].item()))
     else:
-        along_y = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
-        level = full_well_of_image((peak.T if along_y else peak) - dark)
+        level = full_well_of_image((peak.T if is_upright(image) else peak) - dark)
     return None if level is None else Saturation(dark + level, "full well")
 
 
@@ -820,6 +832,10 @@ class ReadNoise(NamedTuple):
     level: float
     source: str
 
+    def of_pixel(self, gain: float | None) -> PixelNoise:
+        """Return it with that of photons, by the gain in electrons per count; None: unknown."""
+        return PixelNoise(self.variance, self.level, 0.0 if gain is None else 1.0 / gain)
+
 
 class MeasuredGain(NamedTuple):
     """A measured gain and its error, electrons per adu, and the frames it was measured from."""
@@ -970,8 +986,7 @@ def _section_of_gain(image: xr.Dataset, n_pixels: int) -> dict[str, slice]:
     A star that lights five rows of a thousand is missed by rows spread over the image. The
     brightest row has the highest 90 % quantile, which hot pixels and cosmic rays do not change.
     """
-    is_vertical = "dispersion_axis" in image.coords and image["dispersion_axis"].item() == 2
-    across, along = (X, Y) if is_vertical else (Y, X)
+    across, along = (X, Y) if is_upright(image) else (Y, X)
     counts = np.nan_to_num(image[COUNTS].transpose(across, along).values[:, ::_EVERY_COLUMN])
     quantile = int(0.9 * (counts.shape[1] - 1))
     brightest = int(np.argmax(np.partition(counts, quantile, axis=1)[:, quantile]))
@@ -1209,7 +1224,7 @@ def with_own_noise(master: xr.Dataset) -> xr.Dataset:
     if "noise" not in master.attrs or "n_frames" not in master.coords:
         return master
     noise, gain = float(master.attrs["noise"]), master.coords.get("gain")
-    own = master_noise(master, ReadNoise(noise**2, 0.0, ""))
+    own = master_noise(master, noise**2)
     variance = np.full(master[COUNTS].shape, own.share * own.variance, np.float32)
     if gain is not None:
         variance.flat[own.where] += own.share * own.charge / float(gain.item())
@@ -1298,7 +1313,8 @@ def estimate_flat_noise(
         without_light * _mean_inverse_level(levels, 2),
         share * _mean_inverse_level(levels, 1) / gain,
     )
-    variance = light_variance(image[COUNTS].values, 0.0, photons, floor)
+    noise = PixelNoise(floor, 0.0, photons)
+    variance = frame_variances(image[COUNTS].values[np.newaxis], noise=noise)[0]
     attrs = {"units": "", "long_name": "variance of the response"}
     line = f"variance of the flat: from levels of {min(levels):.4g} to {max(levels):.4g}"
     told = add_history(image, f"{line}; gain {gain_by}")
@@ -1433,3 +1449,184 @@ def _pixels_by_band(cube: xr.Dataset, where: NDArray[np.intp]) -> Iterator[NDArr
             band = counts.isel({Y: slice(first, first + height)}).values
             yield band.reshape(counts.shape[0], -1)[:, where[low:high] - first * n_columns]
         first += height
+
+
+# Noise and flags of single calibrated frames: `find_frame_planes`, `with_frame_planes`.
+#
+# Properties common to all frames of a target (dark-frame noise, bad pixels, saturation level) are
+# measured once, from all of them; the rest is pixel by pixel, and as lazy as the frames. The flags
+# of all frames together are those of their combination.
+
+_DIMS = (FRAME, Y, X)
+
+
+class FrameNoise(NamedTuple):
+    """Noise model of each frame of a target.
+
+    Parameters
+    ----------
+    of_pixel : noise of a pixel that is not hot, including the master's.
+    floor : variance of an unexposed pixel (y, x), including the master's and that of hot pixels.
+    note : source of the numbers, for HISTORY.
+    common : the part of the variance (y, x) that all frames share, the master's.
+    """
+
+    of_pixel: PixelNoise
+    floor: NDArray[np.float32]
+    note: str
+    common: NDArray[np.float32]
+
+
+class FramePlanes(NamedTuple):
+    """Noise and flags common to the frames of a target, and their cosmic rays.
+
+    Parameters
+    ----------
+    noise : None: it is unknown, and no frame has a variance.
+    flags : the bits (y, x) that every frame has.
+    saturated_from : the raw count at which saturation begins; infinity where unknown.
+    outliers : values hit by cosmic rays; None: none found, or not searched.
+    """
+
+    noise: FrameNoise | None
+    flags: NDArray[np.uint8]
+    saturated_from: float
+    outliers: FrameOutliers | None = None
+
+
+def find_frame_planes(
+    lights: xr.Dataset,
+    dark: xr.Dataset | None,
+    combined: xr.Dataset,
+    outliers: FrameOutliers | None = None,
+) -> FramePlanes:
+    """Measure the noise and flags common to all frames of a target.
+
+    Parameters
+    ----------
+    lights : counts (frame, y, x), eager or chunked.
+    dark : the master (y, x) that is subtracted from them, of `measure_noise`, or None.
+    combined : their combination (y, x), of `flag`: source of bad pixels and saturation level.
+    outliers : values hit by cosmic rays, of `find_cosmic_rays`, or None.
+    """
+    check_image(combined)
+    cube = lights if dark is None else subtract_dark(lights, dark)
+    flags = combined[DQ].values & np.uint8(BAD_PIXEL)
+    noise = _noise_of_frames(cube, with_gain_of(lights, combined), dark)
+    return FramePlanes(noise, flags, combined.attrs.get("saturated_from", np.inf), outliers)
+
+
+def _noise_of_frames(
+    cube: xr.Dataset, lights: xr.Dataset, minus: xr.Dataset | None
+) -> FrameNoise | None:
+    """Return the noise model of calibrated frames; None where the noise is unknown.
+
+    A frame has its own noise and that of the master. The master's is the same in all frames, so
+    that combining them by these variances would treat it as independent in each frame.
+
+    Parameters
+    ----------
+    cube : calibrated, not yet divided by a flat: counts (frame, y, x), eager or chunked.
+    lights : the same frames raw.
+    minus : the master (y, x) that was subtracted, of `measure_noise`.
+    """
+    first = cube.isel({FRAME: 0})
+    gain, gain_by = find_gain(first, lights, minus)
+    floor = find_read_noise(first, lights, minus, gain)
+    if floor is None:
+        return None
+    master = master_noise(minus, floor.variance)
+    noise, of_master = floor.of_pixel(gain), master.share * master.variance
+    noise = noise._replace(floor=noise.floor + of_master)
+    charge = noise.per_photon * master.charge
+    plane = np.full(first[COUNTS].shape, noise.floor, np.float32)
+    plane.flat[master.where] += (1.0 + master.share) * charge
+    common = np.full(plane.shape, of_master, np.float32)
+    common.flat[master.where] += master.share * charge
+    units = cube[COUNTS].attrs.get("units", "adu")
+    sigma = f"{math.sqrt(floor.variance):.4g} {units}, {floor.source}"
+    note = f"variance of a frame: read and dark noise {sigma}; gain {gain_by}{master.note}"
+    return FrameNoise(noise, plane, note, common)
+
+
+def with_frame_planes(cube: xr.Dataset, lights: xr.Dataset, planes: FramePlanes) -> xr.Dataset:
+    """Add noise and flags to calibrated frames, as lazy as they came.
+
+    Parameters
+    ----------
+    cube : counts (frame, y, x), not yet divided by a flat.
+    lights : the same frames raw, missing pixels NaN (`drop_impossible`).
+    planes : noise and flags common to the frames of their target.
+
+    Returns
+    -------
+    cube : with `dq` (frame, y, x), uint8, and, where the noise is known, `variance` (frame, y, x),
+        float32, in the square of the cube's unit: that of the frame and that of the master, which
+        is common to all frames.
+    """
+    check_cube(cube)
+    check_cube(lights)
+    cube = cube.assign(
+        {DQ: (_DIMS, _flags_of_frames(lights, planes), dq_attrs("flags of a pixel"))}
+    )
+    if planes.noise is None:
+        return cube
+    noise = planes.noise
+    variance = map_frames(
+        cube[COUNTS].data,
+        partial(frame_variances, noise=noise.of_pixel._replace(floor=0.0)),
+        noise.floor,
+        keeps_frames=True,
+        dtype=np.dtype(np.float32),
+    )
+    units = cube[COUNTS].attrs.get("units", "adu")
+    attrs = {"units": f"{units}2", "long_name": "variance of a pixel"}
+    return add_history(cube.assign({VARIANCE: (_DIMS, variance, attrs)}), noise.note)
+
+
+def _flags_of_frames(lights: xr.Dataset, planes: FramePlanes) -> Any:
+    """Return the flags (frame, y, x) of frames, eager or chunked as they are."""
+    counts, outliers = lights[COUNTS].data, planes.outliers
+    kernel: Any = partial(frame_flags, saturated_from=planes.saturated_from)
+    images: list[NDArray[Any]] = [planes.flags]
+    if outliers is not None:
+        where, struck = outliers.of(map(str, lights[FRAME].values))
+        kernel = partial(kernel, struck=struck)
+        place = np.full(planes.flags.shape, -1, np.int32)
+        place.flat[where] = np.arange(where.size)
+        images.append(place)
+    return map_frames(counts, kernel, *images, keeps_frames=True, dtype=np.dtype(np.uint8))
+
+
+def frame_flags(
+    block: NDArray[Any],
+    flags: NDArray[np.uint8],
+    place: NDArray[np.int32] | None = None,
+    *,
+    saturated_from: float,
+    struck: NDArray[np.bool_] | None = None,
+) -> NDArray[np.uint8]:
+    """Return the flags of each frame: common ones, saturation, missing values and cosmic rays.
+
+    Parameters
+    ----------
+    block : raw counts (frame, y, x).
+    flags : the bits (y, x) that every frame has.
+    place : the position in `struck` of each pixel (y, x), or -1; None: there are none.
+    saturated_from : the count at which saturation begins.
+    struck : whether a pixel of a frame was hit by a cosmic ray (frame, pixel).
+
+    Examples
+    --------
+    >>> frame_flags(np.array([[[9.0, np.nan]]]), np.array([[1, 0]], np.uint8), saturated_from=9.0)
+    array([[[3, 8]]], dtype=uint8)
+    """
+    dq = np.broadcast_to(flags, block.shape).copy()
+    if np.isfinite(saturated_from):
+        dq[block >= saturated_from] |= np.uint8(SATURATED)
+    if block.dtype.kind == "f":
+        dq[~np.isfinite(block)] |= np.uint8(NO_DATA)
+    if place is not None and struck is not None:
+        here = place >= 0
+        dq[:, here] |= struck[:, place[here]] * np.uint8(COSMIC_RAY)
+    return dq

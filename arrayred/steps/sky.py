@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.errors import SkyBandError
-from arrayred.kernels.reject import median_factor
+from arrayred.kernels.noise import median_factor
 from arrayred.kernels.rows import sum_of_rows
 from arrayred.model import (
     BAD_PIXEL,

@@ -69,7 +69,7 @@ def test_frames_are_not_changed(way: str, pixel_by_pixel: bool) -> None:
     assert np.array_equal(values, before)
 
 
-@pytest.mark.parametrize(("dtype", "n"), [("f8", 64), ("f4", 192), ("u2", 1024)])
+@pytest.mark.parametrize(("dtype", "n"), [("f8", 48), ("f4", 96), ("u2", 1024)])
 def test_many_frames_are_sorted(dtype: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(combine, "_by_sorting", lambda frames: calls.append(len(frames)))

@@ -14,6 +14,7 @@ from arrayred.errors import MismatchError, UsageError
 from arrayred.kernels import smooth_scales
 from arrayred.model import COSMIC_RAY, NO_DATA, REPAIRED, SPOILT
 from arrayred.steps import TileGrid, moved_star_pixels, noise
+from arrayred.steps.cosmic import Neighbours, guiding_shift_pixels
 from benchmarks.truth.kinds import KINDS, misses, outcome
 from tests.steps.struck import GAIN, Scene, Score, Struck, averaged, found_by, struck
 
@@ -279,6 +280,37 @@ def test_a_line_that_moved_along_the_slit_is_no_cosmic_ray() -> None:
     found = ar.flag_cosmic_rays(ar.combine(lights, minus=dark), lights, minus=dark)
     assert found.n_rejected.values[20, 150] == 1
     assert np.count_nonzero(found.n_rejected.values[:, 70:90]) <= 5
+
+
+def test_a_star_in_another_place_in_each_frame_is_no_cosmic_ray_nor_are_its_wings() -> None:
+    rng = np.random.default_rng(3)
+    y = np.mgrid[:100, :300][0]
+    frames = [rng.normal(500 + 400 * np.exp(-(((y - row) / 3) ** 2)), 8) for row in (30, 70)]
+    frames[0][50, 150] += 900
+    lights = xr.Dataset(
+        {"counts": (("frame", "y", "x"), np.stack(frames))},
+        {"y": np.arange(100), "x": np.arange(300), "gain": 30.0, "read_noise": 240.0},
+    )
+    dark = xr.zeros_like(lights.isel(frame=0)) + 500.0
+    found = ar.flag_cosmic_rays(ar.combine(lights, minus=dark), lights, minus=dark)
+    assert np.argwhere(found.n_rejected.values > 0).tolist() == [[50, 150]]
+
+
+def test_no_frame_is_read_again_for_an_extended_hit_where_the_others_show_no_line() -> None:
+    grid = TileGrid((60, 100))
+    row, column = np.meshgrid(np.arange(20, 25), np.arange(50, 54), indexing="ij")
+    where, asked = (row * 100 + column).ravel(), []
+
+    def light_of_frame(pixels: Any) -> Any:
+        asked.append(pixels.shape)
+        return np.zeros(pixels.shape)
+
+    common = np.zeros(grid.shape, np.float32)
+    above = np.full(where.size, 300.0)
+    found = [guiding_shift_pixels(where, above, common, light_of_frame, Neighbours(grid), 9.0)]
+    common[36:41, 50:54] = 250.0  # the line, where it lies in the other frames
+    found.append(guiding_shift_pixels(where, above, common, light_of_frame, Neighbours(grid), 9.0))
+    assert [len(asked), found[0].any(), found[1].any()] == [1, False, True]
 
 
 def test_what_cannot_be_searched_is_refused(hit: Struck) -> None:
