@@ -21,8 +21,7 @@ from arrayred.errors import UsageError, counted
 from arrayred.io.pixel_checks import frames_to_probe, sample_frame
 from arrayred.kernels.rows import robust_std
 from arrayred.model import COUNTS, FLUX, FRAME, VARIANCE, X, Y
-from arrayred.plots.figures import median_of, range_of
-from arrayred.plots.given import cube_of, spectra_of, units_of
+from arrayred.plots.figures import cube_of, median_of, range_of, spectra_of, units_of
 from arrayred.plots.panels import (
     Axis,
     Bars,
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from arrayred.io.frames import Frame
-    from arrayred.plots.given import Given
+    from arrayred.plots.figures import Given
 
     class _Group(Protocol):
         """A group as drawn: its frames."""
