@@ -37,6 +37,7 @@ from arrayred.explore.data import BlockStatistic
 from arrayred.kernels.blocks import block_factor, block_mean, block_peak
 from arrayred.plots.figures import cuts, image_axes
 from arrayred.plots.panels import (
+    COLOURS,
     Area,
     Axis,
     Bars,
@@ -49,10 +50,10 @@ from arrayred.plots.panels import (
     Pixels,
     Points,
     Span,
+    Stretch,
     Strokes,
     days,
 )
-from arrayred.plots.style import COLOURS, Stretch
 
 PALETTES = {
     "grey": Greys256,

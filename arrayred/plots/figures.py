@@ -37,6 +37,8 @@ from arrayred.model import (
     transpose_to_x,
 )
 from arrayred.plots.panels import (
+    SERIES,
+    USUAL,
     Along,
     Area,
     Axis,
@@ -51,15 +53,11 @@ from arrayred.plots.panels import (
     Points,
     Sheet,
     Span,
+    Stretch,
     Strokes,
+    Values,
     around,
     ends_of,
-)
-from arrayred.plots.style import (
-    SERIES,
-    USUAL,
-    Stretch,
-    Values,
     flag_role,
     reduced,
     stretch_of,

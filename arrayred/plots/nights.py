@@ -23,6 +23,8 @@ from arrayred.kernels.rows import robust_std
 from arrayred.model import COUNTS, FLUX, FRAME, VARIANCE, X, Y
 from arrayred.plots.figures import cube_of, median_of, range_of, spectra_of, units_of
 from arrayred.plots.panels import (
+    COLOURS,
+    SERIES,
     Axis,
     Bars,
     Curve,
@@ -32,11 +34,11 @@ from arrayred.plots.panels import (
     Points,
     Sheet,
     Span,
+    Values,
     around,
     ends_of,
     time_axis,
 )
-from arrayred.plots.style import COLOURS, SERIES, Values
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -20,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.plots.panels import (
+    COLOURS,
     Area,
     Axis,
     Bars,
+    Counts,
     Curve,
     Flags,
     Level,
@@ -32,10 +34,13 @@ from arrayred.plots.panels import (
     Points,
     Sheet,
     Span,
+    Stretch,
     Strokes,
+    Values,
     days,
+    reduced,
+    stretch_of,
 )
-from arrayred.plots.style import COLOURS, Counts, Stretch, Values, reduced, stretch_of
 
 _WIDTH, _HEIGHT = 2000, 1000
 _SPARK_WIDTH, _SPARK_HEIGHT = 120, 30

@@ -52,7 +52,7 @@ from arrayred.model import (
 from arrayred.night.groups import list_of_names, slug
 from arrayred.plots.figures import arc, compare, quick_look, search_look
 from arrayred.plots.nights import Shift, detector, shifts
-from arrayred.plots.style import SERIES
+from arrayred.plots.panels import SERIES
 from arrayred.report import charts
 from arrayred.report.charts import ChartRow
 from arrayred.report.render import (

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from arrayred.plots.panels import (
+    COLOURS,
     Area,
     Axis,
     Bars,
@@ -26,9 +27,9 @@ from arrayred.plots.panels import (
     Strokes,
     around,
     ends_of,
+    stretch_of,
     time_axis,
 )
-from arrayred.plots.style import COLOURS, stretch_of
 from arrayred.report import charts, encode_png, read
 
 UNIT = Axis("", 0.0, 1.0)
