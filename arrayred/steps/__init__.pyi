@@ -44,11 +44,6 @@ from .find import Threshold as Threshold
 from .find import detect_rows as detect_rows
 from .find import find_all_rows as find_all_rows
 from .find import find_rows as find_rows
-from .moffat import ColumnStack as ColumnStack
-from .moffat import Moffat as Moffat
-from .moffat import TracePixels as TracePixels
-from .moffat import fit_moffat as fit_moffat
-from .moffat import fit_pair as fit_pair
 from .noise import VarianceFactor as VarianceFactor
 from .noise import drop_impossible as drop_impossible
 from .noise import estimate_flat_noise as estimate_flat_noise
@@ -72,9 +67,14 @@ from .sky import lean_of_lines as lean_of_lines
 from .sky import sky_at as sky_at
 from .sky import typical_rows as typical_rows
 from .trace import Centroids as Centroids
+from .trace import ColumnStack as ColumnStack
+from .trace import Moffat as Moffat
+from .trace import TracePixels as TracePixels
 from .trace import bin_columns as bin_columns
 from .trace import evaluate_trace as evaluate_trace
 from .trace import find_centroids as find_centroids
+from .trace import fit_moffat as fit_moffat
+from .trace import fit_pair as fit_pair
 from .trace import fit_polynomial as fit_polynomial
 from .trace import fit_trace as fit_trace
 from .trace import half_height_of as half_height_of
