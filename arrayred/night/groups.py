@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from arrayred.bands import bytes_of_a_row, rows_of_bands, rows_within
 from arrayred.config import TargetFile
 from arrayred.errors import UsageError
 from arrayred.io.cube import make_cube
 from arrayred.io.frames import Frame, exposure_tolerance, observing_runs
 from arrayred.io.scan import dtype_of
-from arrayred.memory import bytes_of_a_row, rows_of_bands, rows_within
 from arrayred.model import Chunks
 
 if TYPE_CHECKING:
@@ -493,7 +493,7 @@ class Group:
         ----------
         memory : bytes that may be held, beyond the results; None: up to 256 MB at once, else bands
             of 64 MB per thread.
-        widened : as in `memory.bytes_per_pixel`.
+        widened : as in `bands.bytes_per_pixel`.
 
         Raises
         ------
