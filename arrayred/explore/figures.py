@@ -1,7 +1,7 @@
 """Draw the panels of the explorer: the image with its cuts and bands of rows, and curves below.
 
 The content of panels is described by `arrayred.plots`; here it can be zoomed, dragged and changed.
-This is the renderer for Bokeh, as `report.charts` is that for pages; `app` knows what people do.
+This is the renderer for Bokeh, as `report.render` is that for pages; `app` knows what people do.
 
 Axes count FITS pixels, so that the centre of a pixel is a whole number. No header text is put in a
 figure, where Bokeh would interpret some of it as mathematics.

@@ -1,7 +1,7 @@
 """Make the page of a night and the index of many nights: `write_report`, `write_index`.
 
 What a page shows is decided here, its HTML is written by the templates (`render`), its figures are
-laid out by `charts`. Each frame has a line, and a thumbnail where there are few (32). Of more than
+laid out by `render`. Each frame has a line, and a thumbnail where there are few (32). Of more than
 300 frames those of the same type and use share a line, with a thumbnail of one of them; frames that
 are not used are listed with the reason. So the page of 10,000 frames stays short, and states where
 it shows only a part.
@@ -53,10 +53,10 @@ from arrayred.night.groups import list_of_names, slug
 from arrayred.plots.figures import arc, compare, quick_look, search_look
 from arrayred.plots.nights import Shift, detector, shifts
 from arrayred.plots.panels import SERIES
-from arrayred.report import charts
-from arrayred.report.charts import ChartRow
+from arrayred.report import render
 from arrayred.report.render import (
     UNKNOWN,
+    ChartRow,
     difference,
     is_number,
     number,
@@ -202,7 +202,7 @@ def _together(targets: Sequence[Shown]) -> list[ChartRow]:
     spectra = {one.name: one.spectra[0].spectrum for one in targets if one.spectra}
     if not 1 < len(spectra) <= len(SERIES):
         return []
-    return charts.figure(compare(spectra, title="flux / median", normalised=True))
+    return render.figure(compare(spectra, title="flux / median", normalised=True))
 
 
 def _flexure(targets: Sequence[Shown]) -> list[ChartRow]:
@@ -221,7 +221,7 @@ def _flexure(targets: Sequence[Shown]) -> list[ChartRow]:
             for name, shift in _lamp_shifts(*one.lamps).items():
                 moved.setdefault(name, shift)
     sheet = shifts([*found, *moved.values()])
-    return [] if sheet is None else charts.figure(sheet)
+    return [] if sheet is None else render.figure(sheet)
 
 
 def _lamp_shifts(arc: xr.Dataset, lines: xr.Dataset) -> dict[str, Shift]:
@@ -321,7 +321,7 @@ def _frames(finished: Finished) -> dict[str, Any]:
         "frame_heads": ("", f"frame{many}", "type", "#exposure", "start, UTC", "#°C",
                         "#median, ADU", "used for"),
         "foreign": _foreign(account.left_out),
-        "drift": [] if drift is None else charts.figure(drift),
+        "drift": [] if drift is None else render.figure(drift),
     }  # fmt: skip
 
 
@@ -348,7 +348,7 @@ def _thumbnails(finished: Finished) -> dict[str, bytes]:
     ):
         with suppress(FrameError):  # a frame that cannot be read has no thumbnail
             pixels = FrameStack([plain_pixels(frame.image)])[0, :, :]
-            found[frame.label] = charts.thumbnail(pixels)
+            found[frame.label] = render.thumbnail(pixels)
     return found
 
 
@@ -459,7 +459,7 @@ class Found:
         if self.lamps is None:
             return []
         with suppress(UsageError):  # lines of a user that are all alike
-            return charts.figure(arc(*self.lamps, title=self.stem))
+            return render.figure(arc(*self.lamps, title=self.stem))
         return []
 
     @property
@@ -649,7 +649,7 @@ class Shown:
     @cached_property
     def spark(self) -> str:
         """The sparkline of its first spectrum, "" where there is none."""
-        return charts.spark(self.spectra[0].spectrum["flux"].values) if self.spectra else ""
+        return render.spark(self.spectra[0].spectrum["flux"].values) if self.spectra else ""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -709,7 +709,7 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
     found = []
     for (stem, spectrum), own in zip(spectra.items(), lamps, strict=True):
         name = stem if len(spectra) > 1 else target.name
-        figure = charts.figure(quick_look(image, spectrum, name))
+        figure = render.figure(quick_look(image, spectrum, name))
         found.append(Found(stem, spectrum, target, figure, n_rejected, own))
     if not found:
         return _without_spectrum(target, image, files=files)
@@ -723,7 +723,7 @@ def _without_spectrum(
     if image is None:
         return Shown(target, damage=damage, files=files)
     sheet = search_look(image, target.name, threshold=target.threshold)
-    figure = Search(sheet.title, charts.figure(sheet))
+    figure = Search(sheet.title, render.figure(sheet))
     image = image.drop_vars(image.data_vars)
     return Shown(target, image, damage=damage, search=figure, files=files)
 

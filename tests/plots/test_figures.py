@@ -14,7 +14,7 @@ import xarray as xr
 import arrayred as ar
 from arrayred.plots import figures, nights, paper
 from arrayred.plots.panels import Axis, Curve, Level, Panel, Pixels, Points, Span
-from arrayred.report import charts
+from arrayred.report import render
 from tests.plots.conftest import NAME
 
 Products = tuple[xr.Dataset, xr.Dataset]
@@ -31,7 +31,7 @@ def test_descriptions_need_no_renderer() -> None:
 
 def test_paper_and_page_have_the_limits_and_labels_of_the_description(products: Products) -> None:
     sheet = figures.quick_look(*products, NAME)
-    shown = [chart for row in charts.figure(sheet) for chart in row.charts]
+    shown = [chart for row in render.figure(sheet) for chart in row.charts]
     panels = [panel for row in sheet.rows for panel in row]
     for panel, chart, axes in zip(panels, shown, paper.draw(sheet).axes, strict=True):
         assert axes.get_xlim() == (panel.x.low, panel.x.high)
