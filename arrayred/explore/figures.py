@@ -34,7 +34,6 @@ from numpy.typing import NDArray
 
 from arrayred.config.recipe import RowRange
 from arrayred.explore.data import BlockStatistic
-from arrayred.kernels.blocks import block_factor, block_mean, block_peak
 from arrayred.plots.figures import cuts, image_axes
 from arrayred.plots.panels import (
     COLOURS,
@@ -52,6 +51,9 @@ from arrayred.plots.panels import (
     Span,
     Stretch,
     Strokes,
+    block_factor,
+    block_mean,
+    block_peak,
     days,
 )
 
