@@ -217,7 +217,7 @@ def _whole_frame(path: Path, extension: str) -> ImageHDU:
     image = scan(path, extension)
     if not (image.further or extension) or PRODUCT_CARD in image.header:
         return image
-    from arrayred.io.mosaic import with_all_images  # few files have several images
+    from arrayred.io.scan import with_all_images  # few files have several images
 
     return with_all_images(image, extension)
 

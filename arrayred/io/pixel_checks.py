@@ -1513,7 +1513,7 @@ def _row_order(frame: Frame) -> str:
 
 
 def _turned(frame: Frame, order: str, common: str) -> Frame:
-    from arrayred.io.mosaic import turned  # few nights need it
+    from arrayred.io.scan import turned  # few nights need it
 
     told = f"upside down (ROWORDER is {order}, elsewhere {common}); flipped"
     sections = frame.sections
