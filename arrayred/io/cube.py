@@ -91,7 +91,7 @@ def open_frames(
         one of each frame; frames in canonical
         order (time, then name). Labels are file names relative to `root`, without suffix. `dq` and
         `variance` (frame, y, x) where any file has them beside its image (MASK, DQ, UNCERT and the
-        like: `io.planes`). The attribute `remarks` lists duplicate frames, and frames whose
+        like: `io.scan`). The attribute `remarks` lists duplicate frames, and frames whose
         pixels were transposed, scaled or masked.
 
     Warns

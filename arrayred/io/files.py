@@ -17,7 +17,7 @@ from arrayred.config.toml import read_text_file
 from arrayred.errors import ForeignFileError, FrameError, HeaderError, InputError, printable
 from arrayred.io import remote
 from arrayred.io.remote import Address, is_fits_name, list_remote, path_or_address, stamp_of
-from arrayred.io.scan import PRODUCT_CARD, ImageHDU, scan
+from arrayred.io.scan import PRODUCT_CARD, ImageHDU, scan, with_all_images
 
 _MOST_LOOKED_INTO = 100
 _UNREADABLE = {
@@ -193,7 +193,7 @@ def find_image(path: Path, extension: str = "") -> ImageHDU:
     ----------
     path : the file.
     extension : number of the HDU or EXTNAME of the image; "": the first one, or the frame that all
-        of them are parts of (`io.mosaic`).
+        of them are parts of (`io.scan`).
 
     Raises
     ------
@@ -217,8 +217,6 @@ def _whole_frame(path: Path, extension: str) -> ImageHDU:
     image = scan(path, extension)
     if not (image.further or extension) or PRODUCT_CARD in image.header:
         return image
-    from arrayred.io.scan import with_all_images  # few files have several images
-
     return with_all_images(image, extension)
 
 

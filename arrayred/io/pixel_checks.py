@@ -48,6 +48,7 @@ from arrayred.io.scan import (
     PixelFormat,
     PixelSource,
     stored_dtype,
+    turned,
     unreadable,
 )
 from arrayred.kernels.combine import median, without_impossible
@@ -1513,8 +1514,6 @@ def _row_order(frame: Frame) -> str:
 
 
 def _turned(frame: Frame, order: str, common: str) -> Frame:
-    from arrayred.io.scan import turned  # few nights need it
-
     told = f"upside down (ROWORDER is {order}, elsewhere {common}); flipped"
     sections = frame.sections
     return replace(

@@ -37,6 +37,7 @@ from arrayred.io.scan import (
     decode,
     dtype_of,
     pixels_of_planes,
+    put_together,
     require_datasum,
     retry,
     stored_dtype,
@@ -500,7 +501,7 @@ class PackedStack:
 
 
 def read_plane(image: ImageHDU, variable: str, first: int, n_pixels: int) -> Pixels:
-    """Return `dq` or `variance` of a frame, as its file tells them (`io.planes`).
+    """Return `dq` or `variance` of a frame, as its file tells them (`io.scan`).
 
     Parameters
     ----------
@@ -738,8 +739,6 @@ def _spooled_pixels(key: _SpoolKey) -> Path:
     with _new_spool_file(key, "unpacked") as path:
         with path.open("wb") as target:
             if image.parts:
-                from arrayred.io.scan import put_together
-
                 sources = (plain_pixels(part.image) for part in image.parts)
                 put_together(
                     target,
