@@ -95,7 +95,7 @@ def _write_pages(out: Path, *, overwrite: bool, interactive: bool) -> Iterator[P
 
 def _write_interactive(out: Path, *, overwrite: bool) -> Path:
     with explorer_needed():
-        from arrayred.explore.interactive import write_interactive
+        from arrayred.explore.figures import write_interactive
     return write_interactive(out, overwrite=overwrite)
 
 
