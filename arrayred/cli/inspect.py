@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from arrayred.cli.layout import Level, coloured, labelled, message, table, wrapped
+from arrayred.cli.layout import Level, coloured, labelled, message, shown_stages, table, wrapped
 from arrayred.cli.options import (
     Sectioned,
     exit_code_of,
@@ -26,7 +26,6 @@ from arrayred.cli.options import (
     recipe_options,
     settle_settings,
 )
-from arrayred.cli.progress import shown_stages
 from arrayred.errors import UsageError, counted, lines_of, printable
 
 if TYPE_CHECKING:

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import click
 from click.shell_completion import CompletionItem, shell_complete
 
-from arrayred.cli.layout import message
-from arrayred.cli.progress import countdown
+from arrayred.cli.layout import countdown, message
 from arrayred.config.recipe import SETTINGS, default_of, type_of, value_name
 from arrayred.errors import UsageError, printable
 

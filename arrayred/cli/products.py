@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from arrayred.cli.layout import message
+from arrayred.cli.layout import message, shown_stages
 from arrayred.cli.options import (
     BESIDE,
     Options,
@@ -31,7 +31,6 @@ from arrayred.cli.options import (
     wavelength_options,
     words_of,
 )
-from arrayred.cli.progress import shown_stages
 from arrayred.errors import MissingCardsError, UsageError, printable
 from arrayred.export import FORMATS, OBSERVER_FILE, Format, Observer, check_bess_file, export_file
 from arrayred.io.publish import publish

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
+from arrayred.cli.layout import countdown, shown_stages
 from arrayred.cli.options import Options, Sectioned, option, options_of
-from arrayred.cli.progress import countdown, shown_stages
 from arrayred.progress import stage
 
 if TYPE_CHECKING:
