@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from arrayred.bands import COMBINING, BandLayout, band_layout, visit_into
 from arrayred.config import Combination, Recipe
-from arrayred.config.instrument import Instrument
+from arrayred.config.night_file import Instrument
 from arrayred.errors import (
     ArrayredError,
     ForeignFileError,

@@ -491,7 +491,7 @@ def instruments(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Return the matching names of instruments; if there are none, complete files."""
-    from arrayred.config.instrument import builtin_instruments
+    from arrayred.config.night_file import builtin_instruments
 
     names = [name for name in builtin_instruments() if name.startswith(incomplete)]
     return [CompletionItem(name) for name in names] or files(ctx, param, incomplete)

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arrayred.config import Instrument, NightFile
-from arrayred.config.instrument import DISPERSION_AXES
-from arrayred.config.night_file import MASTERS
+from arrayred.config.night_file import DISPERSION_AXES, MASTERS
 from arrayred.config.toml import errors_name
 from arrayred.errors import (
     ArrayredError,
