@@ -14,7 +14,7 @@ from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from arrayred.cli.simulate import simulate
+from arrayred.cli.commands import simulate
 from arrayred.simulate import Detector, SimulatedNight, Sky, Star
 from tests.cli import forked
 from tests.cli.conftest import Call, contents

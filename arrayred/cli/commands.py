@@ -1,43 +1,337 @@
-"""``arrayred report``, ``verify``, ``wavelength``, ``export``, ``cache``, ``explore``."""
+"""The commands but `reduce` and `combine`: `inspect`, `report`, `verify`, `export` and so on."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import os
+import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
-from arrayred.cli.layout import message, shown_stages
+from arrayred.cli.layout import (
+    Level,
+    coloured,
+    countdown,
+    labelled,
+    message,
+    shown_stages,
+    table,
+    wrapped,
+)
 from arrayred.cli.options import (
     BESIDE,
     Options,
     OwnOptions,
     Sectioned,
     cache_folder_of,
+    exit_code_of,
     is_remote,
     night_file_of,
     night_options,
+    one_of,
     open_with_progress,
     option,
     options_of,
+    output_options_of,
     recipe_options,
     settle_settings,
     wavelength_options,
     words_of,
 )
-from arrayred.errors import MissingCardsError, UsageError, printable
+from arrayred.errors import MissingCardsError, UsageError, counted, lines_of, printable
 from arrayred.export import FORMATS, OBSERVER_FILE, Format, Observer, check_bess_file, export_file
 from arrayred.io.publish import publish
 from arrayred.progress import stage
 
 if TYPE_CHECKING:
+    import xarray as xr
+
+    from arrayred.batch import OutputOptions
+    from arrayred.config import Recipe
+    from arrayred.io.frames import Frame
     from arrayred.io.ledger import EntryCheck, Verification
+    from arrayred.night import Night
+    from arrayred.simulate import SimulatedNight
+
+COLUMNS = (
+    "file",
+    "type_found",
+    "type",
+    "exptime",
+    "object",
+    "size",
+    "date",
+    "temperature",
+    "calstat",
+)
+_DROPPED = ("size", "found", "CALSTAT", "start (UTC)", "object", "CCD (°C)")
+"""Columns of the table that a narrow terminal does without, the first to go first."""
+_MOST_LISTED = 40
+"""Frames that are listed one by one; of more the groups are, unless all are asked for."""
+_VERBOSE_SECTIONS = ("Passes", "Products")
+_WITH_OBJECT = ("light", "flat", "arc")
+
+
+@click.command(cls=Sectioned)
+@click.argument("nights", metavar="NIGHT", nargs=-1, required=True, type=click.Path(path_type=Path))
+@night_options
+@recipe_options
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    help="Output format: table, CSV or JSON.",
+)
+@click.option(
+    "--plan", "show_plan", is_flag=True, help="Show what `reduce` would do and why (dry run)."
+)
+@click.option("--all", "list_all", is_flag=True, help="List each frame of more than 40.")
+@click.option("-v", "--verbose", is_flag=True, help="With --plan: passes over the files, products.")
+@click.option(
+    "--write",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    help="Write a night file to edit.",
+)
+@click.pass_context
+def inspect(
+    ctx: click.Context,
+    nights: tuple[Path, ...],
+    form: str,
+    show_plan: bool,
+    list_all: bool,
+    verbose: bool,
+    write: Path | None,
+) -> None:
+    """List the frames of the folder NIGHT with their types, exposure times and problems.
+
+    \b
+    arrayred inspect 2020-11-03/raw
+    arrayred inspect 2020-11-03/raw --format csv > frames.csv
+    arrayred inspect s3://bucket/2020-11-03
+    arrayred inspect 2020-11-03/raw --plan
+    arrayred inspect 2020-11-03/raw --write night.toml
+    """
+    options, night = options_of(ctx), one_of(nights)
+    recipe, file = settle_settings(options, night_file_of(options))
+    with shown_stages():
+        there = open_with_progress(night, file, options)
+    if write is not None:
+        _write_night_file(there, recipe, write)
+    elif show_plan:
+        _print_plan_and_exit(there, recipe, output_options_of(options, Path()), verbose=verbose)
+    else:
+        _require_frames(there, recipe)
+        _print_frames(there, form, list_all=list_all)
+        _exit_as_reduce_would(there, recipe)
+
+
+def _require_frames(night: Night, recipe: Recipe) -> None:
+    """Raise NightError, as `reduce` does, for a folder without a raw frame, such as its output."""
+    from arrayred.errors import NightError
+    from arrayred.night import make_plan
+
+    if not night.frames and not night.problems:
+        raise NightError(make_plan(night, recipe).problems)
+
+
+def _exit_as_reduce_would(night: Night, recipe: Recipe) -> None:
+    """Exit with the code of `reduce` if a frame cannot be used; else no plan is made."""
+    from arrayred.night import make_plan, problems_of
+
+    if night.problems or any(problems_of(frame) for frame in night.frames):
+        sys.exit(exit_code_of(make_plan(night, recipe)))
+
+
+def _print_frames(night: Night, form: str, *, list_all: bool) -> None:
+    rows = [_frame_row(frame, night) for frame in night.frames]
+    if form == "json":
+        problems = [text for _, text in _remarks(night)]
+        click.echo(json.dumps({"frames": rows, "problems": problems}, indent=1))
+    elif form == "csv":
+        click.echo(_csv_text(rows), nl=False)
+        for level, text in _remarks(night):
+            message(level, text)
+    else:
+        _print_heading(rows, night)
+        if len(rows) > _MOST_LISTED and not list_all:
+            _print_groups(night)
+        else:
+            _print_each(rows, night)
+        _print_remarks(night)
+        _print_next(night, is_short=len(rows) > _MOST_LISTED and not list_all)
+
+
+def _print_plan_and_exit(
+    night: Night, recipe: Recipe, output: OutputOptions, *, verbose: bool
+) -> None:
+    """Print the plan; exit with the code of `reduce` if some of it cannot be carried out."""
+    from arrayred.batch import band_memory
+    from arrayred.night import make_plan, plan_sections
+
+    plan = make_plan(night, recipe)
+    for title, lines in plan_sections(night, plan, band_memory(plan, output)).items():
+        if title in _VERBOSE_SECTIONS and not verbose:
+            continue
+        if [label for label, _ in lines] == [""]:
+            click.echo(labelled(title, printable(lines[0][1]), indent=0))
+            continue
+        click.echo(title)
+        for label, text in lines:
+            shown = printable(text)
+            click.echo(labelled(printable(label), shown) if label else wrapped(f"  {shown}"))
+    sys.exit(exit_code_of(plan))
+
+
+def _write_night_file(night: Night, recipe: Recipe, path: Path) -> None:
+    """Write a night file with the plan that arrayred made of the headers."""
+    from arrayred.io.publish import publish
+    from arrayred.night import make_plan, night_file_text
+
+    text = night_file_text(night, make_plan(night, recipe), recipe, path)
+    try:
+        publish({path: text.encode()})
+    except UsageError as error:  # its hint is for products
+        raise UsageError(
+            "A file with different content already exists",
+            path=path,
+            hint="Move it or choose another file name.",
+        ) from error
+    click.echo(f"{path}: edit it, then `arrayred reduce {night.folder} -o OUT --night-file {path}`")
+
+
+def _frame_row(frame: Frame, night: Night) -> dict[str, Any]:
+    """Return the header values of one frame, ready for JSON."""
+    n_rows, n_columns = frame.shape
+    return {
+        "file": Path(os.path.relpath(frame.path, night.folder)).as_posix(),
+        "type_found": frame.type_found,
+        "type": frame.frame_type,
+        "exptime": frame.exptime,
+        "object": frame.target,
+        "size": f"{n_columns} x {n_rows}",
+        "date": None if frame.time is None else frame.time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "temperature": frame.ccd_temp,
+        "calstat": frame.calstat,
+    }
+
+
+def _remarks(night: Night) -> list[tuple[Level, str]]:
+    """Return a line for each problem, each remark and each file that is not used, by level."""
+    from arrayred.model import level_of
+    from arrayred.night import problems_of, warnings_of
+
+    wrong = [*night.problems, *(error for frame in night.frames for error in problems_of(frame))]
+    lines: list[tuple[Level, str]] = [("problem", line) for line in lines_of(wrong)]
+    lines += map(level_of, warnings_of(night))
+    lines += [("note", f"{name}: {reason}; not used") for name, reason in night.left_out]
+    return [(level, printable(text)) for level, text in lines]
+
+
+def _csv_text(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    shown = [{k: printable(v) if isinstance(v, str) else v for k, v in r.items()} for r in rows]
+    writer.writerows(shown)
+    return text.getvalue()
+
+
+def _print_heading(rows: list[dict[str, Any]], night: Night) -> None:
+    """Print the folder, the number of frames of each type, and the size if it is common."""
+    sizes = {row["size"] for row in rows}
+    size = f", all {sizes.pop()} pixels" if len(sizes) == 1 else ""
+    counts = f"{counted(len(rows), 'frame')} ({_type_counts(rows)}){size}"
+    click.echo(wrapped(f"{printable(str(night.folder))}: {counts}"))
+
+
+def _print_each(rows: list[dict[str, Any]], night: Night) -> None:
+    """Print a line for each frame."""
+    cells: dict[str, list[str]] = {
+        "file": [printable(row["file"]) for row in rows],
+        "type": [row["type"] or "unknown" for row in rows],
+        "found": [printable(_type_that_differs(row, night)) for row in rows],
+        "exp (s)": ["" if row["exptime"] is None else f"{row['exptime']:g}" for row in rows],
+        "start (UTC)": [(row["date"] or "").replace("T", " ")[:16] for row in rows],
+        "CCD (°C)": [_temperature(row["temperature"]) for row in rows],
+        "object": [_object_shown(row) for row in rows],
+        "CALSTAT": [printable(row["calstat"]) for row in rows],
+        "size": [row["size"] for row in rows] if len({row["size"] for row in rows}) > 1 else [],
+    }
+    always = ("file", "type", "exp (s)")
+    _print_table({name: col for name, col in cells.items() if name in always or any(col)})
+
+
+def _type_that_differs(row: dict[str, Any], night: Night) -> str:
+    """Return the type as in the header, if it does not mean the frame's; else ""."""
+    found: str = row["type_found"]
+    meant = night.instrument.frame_type_of(found)
+    return "" if meant is not None and meant == row["type"] else found
+
+
+def _object_shown(row: dict[str, Any]) -> str:
+    """Return OBJECT of what shows light, "(none)" where a light frame has none."""
+    if row["type"] in _WITH_OBJECT or row["type"] is None:
+        return printable(row["object"]) or ("(none)" if row["type"] == "light" else "")
+    return ""
+
+
+def _temperature(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _print_groups(night: Night) -> None:
+    """Print a line for each group of frames of one type, exposure and target."""
+    from arrayred.night import summarise_night
+
+    headings = ("type", "group", "frames", "exposure", "size", "CCD (°C)", "night")
+    rows = summarise_night(night).rows
+    columns = dict(zip(headings, zip(*rows, strict=True), strict=True)) if rows else {}
+    columns = {"group": columns["group"], **columns} if columns else {}
+    cells = {name: list(col) for name, col in columns.items() if any(col)}
+    if len(set(cells.get("size", ()))) == 1:
+        del cells["size"]
+    if cells:
+        _print_table(cells)
+
+
+def _print_table(cells: dict[str, list[str]]) -> None:
+    click.echo()
+    for line in table(cells, ("exp (s)", "CCD (°C)", "frames", "exposure"), _DROPPED):
+        click.echo(line)
+
+
+def _print_remarks(night: Night) -> None:
+    remarks = _remarks(night)
+    if remarks:
+        click.echo()
+    for level, text in remarks:
+        line = wrapped(f"{level}: {text}")
+        click.echo(line.replace(level, coloured(level, level), 1))
+
+
+def _print_next(night: Night, *, is_short: bool) -> None:
+    """Print the commands that show more."""
+    command = f"arrayred inspect {shlex.quote(printable(str(night.folder)))}"
+    click.echo(f"\nNext: {command} --plan")
+    if is_short:
+        click.echo(f"      {command} --all")
+
+
+def _type_counts(rows: list[dict[str, Any]]) -> str:
+    kinds = [row["type"] or "unknown" for row in rows]
+    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
 
 
 @click.command()
@@ -588,3 +882,306 @@ def _open_browser(address: str, folder: Path) -> None:
     door = folder / "arrayred.html"
     door.write_text(f'<meta http-equiv="refresh" content="0; url={address}">')
     webbrowser.open(door.as_uri())
+
+
+_DETECTOR_OPTIONS = (
+    *("shape", "gain", "stated_gain", "read_noise", "bias_level", "bias_drift", "dtype"),
+    *("response_scatter", "vignetting", "full_well"),
+)
+_STAR_OPTIONS = ("flux", "row", "tilt", "seeing", "profile", "name")
+_SKY_OPTIONS = {"sky": "level", "sky_gradient": "gradient", "sky_tilt": "tilt"}
+
+
+_LARGEST_NUMBER = 1e9
+
+
+class FiniteRange(click.FloatRange):
+    """A number from a range, not NaN and not above 1e9."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if not abs(number) <= _LARGEST_NUMBER:
+            self.fail(f"{value!r} is not a number up to {_LARGEST_NUMBER:g}.", param, ctx)
+        return number
+
+
+class Number(click.ParamType[float]):
+    """A number of either sign, not NaN and not above 1e9."""
+
+    name = "NUMBER"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        return FiniteRange().convert(value, param, ctx)
+
+
+NUMBER = Number()
+
+
+class Shape(click.ParamType[tuple[int, int]]):
+    """``ROWSxCOLUMNS``."""
+
+    name = "ROWSxCOLUMNS"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Return (rows, columns)."""
+        rows, cross, columns = str(value).lower().partition("x")
+        if cross and rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns):
+            return int(rows), int(columns)
+        return self.fail(f"{value!r} is not ROWSxCOLUMNS, such as 1024x1536.", param, ctx)
+
+
+class _Simulate(Sectioned):
+    """The command with its headings: frames, detector, star and sky."""
+
+    headings: ClassVar[Mapping[str, str]] = {
+        "Frames": (
+            "n_lights n_darks n_biases n_flats n_arcs exptime shape dtype dialect prefix seed "
+            "cosmic_rays flux_scatter trace_drift"
+        ),
+        "Detector": " ".join(name for name in _DETECTOR_OPTIONS if name not in ("shape", "dtype")),
+        "Star": " ".join(_STAR_OPTIONS),
+        "Sky": " ".join(_SKY_OPTIONS),
+    }
+
+
+@click.command(cls=_Simulate)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@option(
+    "--lights",
+    "n_lights",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Number of light frames. [default: 3]",
+)
+@option(
+    "--darks",
+    "n_darks",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Number of dark frames. [default: 5]",
+)
+@option(
+    "--biases",
+    "n_biases",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Number of bias frames. [default: 0]",
+)
+@option(
+    "--flats",
+    "n_flats",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Number of flat frames. [default: 0]",
+)
+@option(
+    "--arcs",
+    "n_arcs",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Number of arc frames. [default: 0]",
+)
+@option(
+    "--exptime",
+    metavar="X",
+    type=FiniteRange(0, 1e6, min_open=True),
+    help="Exposure time, s. [default: 600]",
+)
+@option(
+    "--dialect",
+    type=click.Choice(["maxim", "nina", "observatory"]),
+    help="Camera program whose file names and headers are imitated. [default: maxim]",
+)
+@option("--prefix", help="Prefix of the file names.")
+@option(
+    "--seed",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Random seed. [default: 0]",
+)
+@option(
+    "--cosmic-rays",
+    metavar="X",
+    type=FiniteRange(min=0),
+    help="Cosmic-ray hits per frame and hour.",
+)
+@option(
+    "--flux-scatter",
+    metavar="X",
+    type=FiniteRange(min=0),
+    help="Relative variation of the star's flux between frames.",
+)
+@option(
+    "--trace-drift",
+    metavar="X",
+    type=NUMBER,
+    help="Drift of the trace between light frames, rows.",
+)
+@option("--shape", type=Shape(), help="Size of the frames. [default: 256x384]")
+@option(
+    "--dtype",
+    type=click.Choice(["uint8", "int16", "uint16", "int32", "uint32", "float32"]),
+    help="Data type of the pixels.",
+)
+@option("--gain", metavar="X", type=FiniteRange(min=0, min_open=True), help="Gain, electron/ADU.")
+@option(
+    "--stated-gain",
+    metavar="X",
+    type=FiniteRange(min=0, min_open=True),
+    help="Gain stated in the headers, if different.",
+)
+@option("--read-noise", metavar="X", type=FiniteRange(min=0), help="Read noise, electrons.")
+@option("--bias-level", metavar="X", type=NUMBER, help="Bias level, ADU.")
+@option("--bias-drift", metavar="X", type=NUMBER, help="Rise of the bias, ADU per hour.")
+@option(
+    "--response-scatter",
+    metavar="X",
+    type=FiniteRange(min=0),
+    help="Relative scatter of the pixel response.",
+)
+@option(
+    "--vignetting",
+    metavar="X",
+    type=FiniteRange(0, 1),
+    help="Vignetting: fraction of the light lost in the corners.",
+)
+@option("--full-well", metavar="X", type=FiniteRange(min=0), help="Full-well capacity, electrons.")
+@option("--name", help="OBJECT of the star.")
+@option(
+    "--flux", metavar="X", type=FiniteRange(min=0), help="Flux, electrons per second and column."
+)
+@option("--row", metavar="X", type=NUMBER, help="Row of the trace in the middle column.")
+@option(
+    "--tilt", metavar="X", type=NUMBER, help="Trace tilt, rows from the first to the last column."
+)
+@option(
+    "--seeing",
+    metavar="X",
+    type=FiniteRange(min=0, min_open=True),
+    help="Seeing (FWHM), rows.",
+)
+@option("--profile", type=click.Choice(["gaussian", "moffat"]), help="Spatial profile of the star.")
+@option(
+    "--sky", metavar="X", type=FiniteRange(min=0), help="Sky level, electrons per second and pixel."
+)
+@option(
+    "--sky-gradient",
+    metavar="X",
+    type=FiniteRange(-2, 2),
+    help="Relative sky brightening along the slit.",
+)
+@option("--sky-tilt", metavar="X", type=NUMBER, help="Tilt of the sky lines, columns.")
+@option("--overwrite", is_flag=True, help="Overwrite existing files.")
+@click.pass_context
+def simulate(ctx: click.Context, folder: Path) -> None:
+    """Write simulated frames to DIR, with their true values in truth.ecsv and truth.json.
+
+    \b
+    arrayred simulate night
+    arrayred simulate night --shape 1024x1536 --flats 5 --arcs 2 --cosmic-rays 300
+    arrayred simulate stack --shape 2048x2048 --lights 400 --darks 25
+    """
+    from arrayred.io.products import write_frames, write_truth
+
+    options = options_of(ctx)
+    _require_names(options)
+    night, overwrite = simulated_night(options), options.get("overwrite", False)
+    left = len(night.exposures())
+    truth = write_truth(night.truth(), night.facts(), folder, overwrite=overwrite)
+    with shown_stages(), stage("writing frames"):
+        advance = countdown()
+
+        def written() -> None:
+            nonlocal left
+            left -= 1
+            if advance is not None:
+                advance(left)
+
+        paths = write_frames(night.frames(), folder, overwrite=overwrite, written=written)
+    click.echo(
+        f"{len(paths)} frames in {folder}; true values in {truth[0].name} and {truth[1].name}"
+    )
+
+
+def _require_names(options: Options) -> None:
+    """Raise UsageError if the name of the star or the prefix of the files is invalid."""
+    from arrayred.errors import UsageError
+    from arrayred.io.products import checked_cards
+
+    checked_cards({"OBJECT": options.get("name", "")})
+    prefix = options.get("prefix", "")
+    if not prefix.isprintable() or "/" in prefix or "\\" in prefix:
+        raise UsageError(
+            f"{prefix!r} cannot be the start of a file name", hint="Use letters and digits."
+        )
+
+
+def simulated_night(options: Options) -> SimulatedNight:
+    """Return the night described by the options."""
+    from arrayred.simulate import Detector, SimulatedNight, Sky, Star
+
+    detector = {name: options[name] for name in _DETECTOR_OPTIONS if name in options}
+    star = {name: options[name] for name in _STAR_OPTIONS if name in options}
+    sky = {field: options[name] for name, field in _SKY_OPTIONS.items() if name in options}
+    parts = {*_DETECTOR_OPTIONS, *_STAR_OPTIONS, *_SKY_OPTIONS, "overwrite"}
+    others = {name: value for name, value in options.items() if name not in parts}
+    return SimulatedNight(Detector(**detector), Star(**star), sky=Sky(**sky), **others)
+
+
+# ``arrayred demo``: a simulated night, start to finish.
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("arrayred-demo"),
+    show_default=True,
+    help="Folder for the night and its products.",
+)
+@click.option("--no-figures", is_flag=True, help="Do not write figures.")
+def demo(out: Path, no_figures: bool) -> None:
+    """Simulate a night, reduce it, and compare the spectrum with the true one."""
+    from arrayred.cli.reduce import reduce_one_night
+    from arrayred.io.products import write_frames
+    from arrayred.simulate import SimulatedNight
+
+    night = SimulatedNight(n_biases=3, n_arcs=2)
+    with shown_stages(), stage("writing frames"):
+        paths = write_frames(night.frames(), out / "night", overwrite=True)
+    click.echo(f"Simulated {len(paths)} frames in {out / 'night'}\n")
+    options = {"force": True, "overwrite": True, "no_figures": no_figures}
+    (outcome,) = reduce_one_night(out / "night", out / "reduced", options)
+    if outcome.error is not None or outcome.spectrum is None:
+        raise outcome.error or RuntimeError("a target without error has no spectrum")
+    _print_comparison(outcome.spectrum, night.truth())
+    click.echo("\nLook at:")
+    for path in outcome.files:
+        if path.name.endswith(("_skysubtracted.txt", "_spectrum.fits", ".png")):
+            click.echo(f"  {path}")
+
+
+def _print_comparison(spectrum: xr.Dataset, truth: xr.Dataset) -> None:
+    """Print measured and true wavelength, Angstrom, and flux, adu, at some columns."""
+    found, true = spectrum["flux"].values, truth["flux"].values
+    wave, true_wave = (one["wavelength"].values for one in (spectrum, truth))
+    sigma = spectrum["variance"].values ** 0.5
+    click.echo("\ncolumn   wavelength, A      true   flux, adu   true flux   sigma")
+    for i in range(len(found) // 16, len(found), len(found) // 8):
+        click.echo(
+            f"{i + 1:6}   {wave[i]:13.2f}   {true_wave[i]:7.2f}   {found[i]:9.0f}   {true[i]:9.0f}"
+            f"   {sigma[i]:5.0f}"
+        )
+    click.echo(
+        f"   all                             {found.sum():9.0f}   {true.sum():9.0f}"
+        f"   {found.sum() / true.sum():.1%} found"
+    )
