@@ -1,6 +1,6 @@
 """Describe a figure without a renderer: panels with axes, curves, bands of rows and images.
 
-A figure is described once, by `figures` and `nights`, and drawn on paper (`plots.paper`), on the
+A figure is described once, by `figures`, and drawn on paper (`plots.paper`), on the
 report's page (`report.render`) and in the explorer (`explore.figures`). The description holds
 everything that affects the reading of a figure: the limits, the stretch, the shaded rows, the
 labels. A renderer chooses what belongs to its medium: fonts, line widths, round tick values, the

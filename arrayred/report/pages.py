@@ -50,8 +50,7 @@ from arrayred.model import (
     without_level,
 )
 from arrayred.night.groups import list_of_names, slug
-from arrayred.plots.figures import arc, compare, quick_look, search_look
-from arrayred.plots.nights import Shift, detector, shifts
+from arrayred.plots.figures import Shift, arc, compare, detector, quick_look, search_look, shifts
 from arrayred.plots.panels import SERIES
 from arrayred.report import render
 from arrayred.report.render import (
