@@ -780,6 +780,11 @@ class ImageHDU:
         """Return what it tells of the pixels of the image before it; None: nothing."""
         return kind_of(self.name, self.header, PRODUCT_CARD)
 
+    def decoded_with(self, **changes: Any) -> ImageHDU:
+        """Return the image with pixels that are decoded with some changes."""
+        pixels = replace(self.source.pixels, **changes)
+        return replace(self, source=replace(self.source, pixels=pixels))
+
     def planes_of(self, variable: str) -> list[ImageHDU]:
         """Return its planes from which `dq` or `variance` is made."""
         return [one for one in self.planes if one.kind and variable_of(one.kind) == variable]

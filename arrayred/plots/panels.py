@@ -237,11 +237,8 @@ def block_mean(image: NDArray[Any], factor: int) -> Image:
     >>> block_mean(np.array([[1, 3, 10], [5, 7, 20]], np.uint8), 2)
     array([[ 4., 15.]])
     """
-    rows, columns = _starts(image.shape, factor)
-    sums = np.add.reduceat(image, rows, axis=0, dtype=np.float64)
-    sums = np.add.reduceat(sums, columns, axis=1)
-    heights, widths = (np.diff([*s, n]) for s, n in zip((rows, columns), image.shape, strict=True))
-    return sums / np.multiply.outer(heights, widths)
+    steps = (factor, factor)
+    return _summed(image, steps) / _summed(np.ones(image.shape, np.bool_), steps)
 
 
 def block_peak(image: NDArray[Any], factor: int) -> Image:
@@ -256,14 +253,9 @@ def block_peak(image: NDArray[Any], factor: int) -> Image:
     >>> block_peak(np.array([[1, 3, 10], [5, 7, 20]], np.uint8), 2)
     array([[ 7., 20.]])
     """
-    rows, columns = _starts(image.shape, factor)
+    rows, columns = (np.arange(0, size, factor) for size in image.shape)
     peaks = np.maximum.reduceat(np.maximum.reduceat(image, rows, axis=0), columns, axis=1)
     return peaks.astype(np.float64)
-
-
-def _starts(shape: tuple[int, ...], factor: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first pixel of the blocks, along rows and columns."""
-    return np.arange(0, shape[0], factor), np.arange(0, shape[1], factor)
 
 
 Along = Literal["x", "y"]

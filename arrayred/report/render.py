@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayred.errors import counted, printable
+from arrayred.kernels.rows import bright_runs
 from arrayred.plots.panels import (
     COLOURS,
     Area,
@@ -473,17 +474,12 @@ def _steps(across: Values, down: Values) -> str:
     """Return a path as steps from point to point, restarted after each gap."""
     known = np.isfinite(across) & np.isfinite(down)
     pieces = []
-    for first, stop in _runs(known):
+    for first, stop in bright_runs(known):
         right, low = across[first:stop].astype(int), down[first:stop].astype(int)
         steps = zip(np.diff(right).tolist(), np.diff(low).tolist(), strict=True)
         moves = "".join(f"{a}{' ' if b >= 0 else ''}{b} " for a, b in steps)
         pieces.append(f"M{right[0]} {low[0]}" + (f"l{moves.rstrip()}" if moves else "h0"))
     return "".join(pieces)
-
-
-def _runs(known: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], known, [False])).astype(np.int8)))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
 def _starts(size: int, most: int = _MOST_RUNS) -> NDArray[np.intp]:
