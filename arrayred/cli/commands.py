@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -49,7 +49,6 @@ from arrayred.cli.options import (
     words_of,
 )
 from arrayred.errors import MissingCardsError, UsageError, counted, lines_of, printable
-from arrayred.export import FORMATS, OBSERVER_FILE, Format, Observer, check_bess_file, export_file
 from arrayred.io.publish import publish
 from arrayred.progress import stage
 
@@ -58,6 +57,7 @@ if TYPE_CHECKING:
 
     from arrayred.batch import OutputOptions
     from arrayred.config import Recipe
+    from arrayred.export import Format, Observer
     from arrayred.io.frames import Frame
     from arrayred.io.ledger import EntryCheck, Verification
     from arrayred.night import Night
@@ -196,7 +196,6 @@ def _print_plan_and_exit(
 
 def _write_night_file(night: Night, recipe: Recipe, path: Path) -> None:
     """Write a night file with the plan that arrayred made of the headers."""
-    from arrayred.io.publish import publish
     from arrayred.night import make_plan, night_file_text
 
     text = night_file_text(night, make_plan(night, recipe), recipe, path)
@@ -355,16 +354,22 @@ def report(out: Path, overwrite: bool, interactive: bool, quiet: bool) -> None:
     """
     from arrayred.io.publish import output_lock
     from arrayred.report.pages import is_night, nights_in
+    from arrayred.report.run import nothing_finished_error
 
-    hint = "Name an output folder of `arrayred reduce`."
-    if not out.is_dir():
-        raise UsageError("No such folder", path=out, hint=hint)
+    _require_folder(out)
     if not is_night(out) and not nights_in(out):
-        raise UsageError("No finished products found here", path=out, hint=hint)
+        raise nothing_finished_error(out)
     with output_lock(out):
         for page in _write_pages(out, overwrite=overwrite, interactive=interactive):
             if not quiet:
                 click.echo(printable(str(page)))
+
+
+def _require_folder(out: Path) -> None:
+    """Raise UsageError if there is no output folder."""
+    if not out.is_dir():
+        hint = "Name an output folder of `arrayred reduce`."
+        raise UsageError("No such folder", path=out, hint=hint)
 
 
 def _write_pages(out: Path, *, overwrite: bool, interactive: bool) -> Iterator[Path]:
@@ -460,9 +465,7 @@ def wavelength(
             "--zero-point and --zero-point-of cannot be used together",
             hint="Remove one of the two.",
         )
-    if not out.is_dir():
-        hint = "Name an output folder of `arrayred reduce`."
-        raise UsageError("No such folder", path=out, hint=hint)
+    _require_folder(out)
     failed = None
     with output_lock(out):
         for one in redo(out, targets, recipe, lines, zero_point_of):
@@ -577,7 +580,7 @@ def _verification_summary(verification: Verification) -> str:
 @click.command()
 @click.argument("places", nargs=-1, metavar="[OUT...]", type=click.Path(path_type=Path))
 @click.option(
-    "--to", type=click.Choice(FORMATS), help="Format: bess (archive of Be stars) or iraf."
+    "--to", type=click.Choice(["bess", "iraf"]), help="Format: bess (archive of Be stars) or iraf."
 )
 @click.option(
     "-o",
@@ -628,6 +631,8 @@ def export(
     arrayred export reduced/targets/Vega/Vega_spectrum.fits --to iraf -o for-iraf
     arrayred export --check Vega_bess.fits
     """
+    from arrayred.export import export_file
+
     if check:
         sys.exit(EXIT_CHANGED if _print_checks(check, quiet=quiet) else 0)
     if not places or to is None:
@@ -667,6 +672,7 @@ def export(
 def _spectra_in(place: Path) -> list[tuple[Path, list[Path]]]:
     """Return the nights of an output folder, each with its finished spectra, or those of a file."""
     from arrayred.io.ledger import Ledger, output_folders
+    from arrayred.report.run import nothing_finished_error
 
     if not place.is_dir():
         return [(place.parent, [place])]
@@ -675,11 +681,7 @@ def _spectra_in(place: Path) -> list[tuple[Path, list[Path]]]:
         made = (name for entry in Ledger(out).entries() for name in entry.products)
         nights.append((out, [out / name for name in made if name.endswith("_spectrum.fits")]))
     if not nights:
-        raise UsageError(
-            "No finished products found here",
-            path=place,
-            hint="Name an output folder of `arrayred reduce`.",
-        )
+        raise nothing_finished_error(place)
     if not any(spectra for _, spectra in nights):
         raise UsageError("No spectrum found here", path=place, hint="Reduce the night first.")
     return nights
@@ -689,6 +691,8 @@ def _observer_of(file: Path | None, out: Path, place: Path) -> Observer | None:
     """Return what the file of the observer says, or the one of the night, of OUT or the user."""
     from platformdirs import user_config_path
 
+    from arrayred.export import OBSERVER_FILE, Observer
+
     folders = [out, place, user_config_path("arrayred")]
     places = [file] if file else [folder / OBSERVER_FILE for folder in folders]
     found = next((place for place in places if file or place.is_file()), None)
@@ -697,6 +701,8 @@ def _observer_of(file: Path | None, out: Path, place: Path) -> Observer | None:
 
 def _print_checks(files: tuple[Path, ...], *, quiet: bool) -> int:
     """Print what is wrong with files for the archive; return the number of problems."""
+    from arrayred.export import check_bess_file
+
     n = 0
     for file in files:
         problems = check_bess_file(file)
@@ -745,7 +751,6 @@ def cache(ctx: click.Context, night: Path | None) -> None:
 
 
 def _build_cache(night: Path | None, options: Options) -> None:
-    from arrayred.errors import UsageError, printable
     from arrayred.io.cache import open_cache
     from arrayred.night.night import cache_night
 
@@ -766,7 +771,6 @@ def _build_cache(night: Path | None, options: Options) -> None:
 
 
 def _print_cache(cache: Path | None, options: Options) -> None:
-    from arrayred.errors import printable
     from arrayred.io.cache import open_cache
     from arrayred.io.remote import path_or_address
 
@@ -788,8 +792,6 @@ def _print_cache(cache: Path | None, options: Options) -> None:
 
 
 def _clear_caches(options: Options) -> None:
-    from arrayred.errors import printable
-
     library = cache_folder_of(options)
     gone = library.clear()
     freed = sum(entry.n_bytes for entry in gone) / 1e6
@@ -884,14 +886,6 @@ def _open_browser(address: str, folder: Path) -> None:
     webbrowser.open(door.as_uri())
 
 
-_DETECTOR_OPTIONS = (
-    *("shape", "gain", "stated_gain", "read_noise", "bias_level", "bias_drift", "dtype"),
-    *("response_scatter", "vignetting", "full_well"),
-)
-_STAR_OPTIONS = ("flux", "row", "tilt", "seeing", "profile", "name")
-_SKY_OPTIONS = {"sky": "level", "sky_gradient": "gradient", "sky_tilt": "tilt"}
-
-
 _LARGEST_NUMBER = 1e9
 
 
@@ -920,9 +914,6 @@ class Number(click.ParamType[float]):
         return FiniteRange().convert(value, param, ctx)
 
 
-NUMBER = Number()
-
-
 class Shape(click.ParamType[tuple[int, int]]):
     """``ROWSxCOLUMNS``."""
 
@@ -938,147 +929,89 @@ class Shape(click.ParamType[tuple[int, int]]):
         return self.fail(f"{value!r} is not ROWSxCOLUMNS, such as 1024x1536.", param, ctx)
 
 
+_WHOLE, _ANY, _TEXT = click.IntRange(min=0), Number(), click.STRING
+_FROM_0, _ABOVE_0 = FiniteRange(min=0), FiniteRange(min=0, min_open=True)
+_DIALECTS = click.Choice(["maxim", "nina", "observatory"])
+_DTYPES = click.Choice(["uint8", "int16", "uint16", "int32", "uint32", "float32"])
+_PROFILES = click.Choice(["gaussian", "moffat"])
+_SIMULATED: Mapping[str, Sequence[tuple[str, str, click.ParamType[Any], str]]] = {
+    "Frames": (
+        ("--lights", "n_lights", _WHOLE, "Number of light frames. [default: 3]"),
+        ("--darks", "n_darks", _WHOLE, "Number of dark frames. [default: 5]"),
+        ("--biases", "n_biases", _WHOLE, "Number of bias frames. [default: 0]"),
+        ("--flats", "n_flats", _WHOLE, "Number of flat frames. [default: 0]"),
+        ("--arcs", "n_arcs", _WHOLE, "Number of arc frames. [default: 0]"),
+        ("--exptime", "exptime", FiniteRange(0, 1e6, min_open=True),
+         "Exposure time, s. [default: 600]"),
+        ("--dialect", "dialect", _DIALECTS,
+         "Camera program whose file names and headers are imitated. [default: maxim]"),
+        ("--prefix", "prefix", _TEXT, "Prefix of the file names."),
+        ("--seed", "seed", _WHOLE, "Random seed. [default: 0]"),
+        ("--cosmic-rays", "cosmic_rays", _FROM_0, "Cosmic-ray hits per frame and hour."),
+        ("--flux-scatter", "flux_scatter", _FROM_0,
+         "Relative variation of the star's flux between frames."),
+        ("--trace-drift", "trace_drift", _ANY, "Drift of the trace between light frames, rows."),
+        ("--shape", "detector.shape", Shape(), "Size of the frames. [default: 256x384]"),
+        ("--dtype", "detector.dtype", _DTYPES, "Data type of the pixels."),
+    ),
+    "Detector": (
+        ("--gain", "detector.gain", _ABOVE_0, "Gain, electron/ADU."),
+        ("--stated-gain", "detector.stated_gain", _ABOVE_0,
+         "Gain stated in the headers, if different."),
+        ("--read-noise", "detector.read_noise", _FROM_0, "Read noise, electrons."),
+        ("--bias-level", "detector.bias_level", _ANY, "Bias level, ADU."),
+        ("--bias-drift", "detector.bias_drift", _ANY, "Rise of the bias, ADU per hour."),
+        ("--response-scatter", "detector.response_scatter", _FROM_0,
+         "Relative scatter of the pixel response."),
+        ("--vignetting", "detector.vignetting", FiniteRange(0, 1),
+         "Vignetting: fraction of the light lost in the corners."),
+        ("--full-well", "detector.full_well", _FROM_0, "Full-well capacity, electrons."),
+    ),
+    "Star": (
+        ("--name", "star.name", _TEXT, "OBJECT of the star."),
+        ("--flux", "star.flux", _FROM_0, "Flux, electrons per second and column."),
+        ("--row", "star.row", _ANY, "Row of the trace in the middle column."),
+        ("--tilt", "star.tilt", _ANY, "Trace tilt, rows from the first to the last column."),
+        ("--seeing", "star.seeing", _ABOVE_0, "Seeing (FWHM), rows."),
+        ("--profile", "star.profile", _PROFILES, "Spatial profile of the star."),
+    ),
+    "Sky": (
+        ("--sky", "sky.level", _FROM_0, "Sky level, electrons per second and pixel."),
+        ("--sky-gradient", "sky.gradient", FiniteRange(-2, 2),
+         "Relative sky brightening along the slit."),
+        ("--sky-tilt", "sky.tilt", _ANY, "Tilt of the sky lines, columns."),
+    ),
+}  # fmt: skip
+"""The options of a simulated night by heading: each with the field that it sets, of the night or of
+a part of it, its type and its help."""
+_FIELDS = {
+    name[2:].replace("-", "_"): field
+    for options in _SIMULATED.values()
+    for name, field, _, _ in options
+}
+
+
 class _Simulate(Sectioned):
     """The command with its headings: frames, detector, star and sky."""
 
     headings: ClassVar[Mapping[str, str]] = {
-        "Frames": (
-            "n_lights n_darks n_biases n_flats n_arcs exptime shape dtype dialect prefix seed "
-            "cosmic_rays flux_scatter trace_drift"
-        ),
-        "Detector": " ".join(name for name in _DETECTOR_OPTIONS if name not in ("shape", "dtype")),
-        "Star": " ".join(_STAR_OPTIONS),
-        "Sky": " ".join(_SKY_OPTIONS),
+        title: " ".join(name[2:].replace("-", "_") for name, *_ in options)
+        for title, options in _SIMULATED.items()
     }
+
+
+def _simulated_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a simulated night to a command."""
+    metavars: dict[type, str] = {FiniteRange: "X", Number: "X", click.IntRange: "N"}
+    every = [one for options in _SIMULATED.values() for one in options]
+    for name, _, kind, text in reversed(every):
+        command = option(name, type=kind, metavar=metavars.get(type(kind)), help=text)(command)
+    return command
 
 
 @click.command(cls=_Simulate)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@option(
-    "--lights",
-    "n_lights",
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="Number of light frames. [default: 3]",
-)
-@option(
-    "--darks",
-    "n_darks",
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="Number of dark frames. [default: 5]",
-)
-@option(
-    "--biases",
-    "n_biases",
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="Number of bias frames. [default: 0]",
-)
-@option(
-    "--flats",
-    "n_flats",
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="Number of flat frames. [default: 0]",
-)
-@option(
-    "--arcs",
-    "n_arcs",
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="Number of arc frames. [default: 0]",
-)
-@option(
-    "--exptime",
-    metavar="X",
-    type=FiniteRange(0, 1e6, min_open=True),
-    help="Exposure time, s. [default: 600]",
-)
-@option(
-    "--dialect",
-    type=click.Choice(["maxim", "nina", "observatory"]),
-    help="Camera program whose file names and headers are imitated. [default: maxim]",
-)
-@option("--prefix", help="Prefix of the file names.")
-@option(
-    "--seed",
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="Random seed. [default: 0]",
-)
-@option(
-    "--cosmic-rays",
-    metavar="X",
-    type=FiniteRange(min=0),
-    help="Cosmic-ray hits per frame and hour.",
-)
-@option(
-    "--flux-scatter",
-    metavar="X",
-    type=FiniteRange(min=0),
-    help="Relative variation of the star's flux between frames.",
-)
-@option(
-    "--trace-drift",
-    metavar="X",
-    type=NUMBER,
-    help="Drift of the trace between light frames, rows.",
-)
-@option("--shape", type=Shape(), help="Size of the frames. [default: 256x384]")
-@option(
-    "--dtype",
-    type=click.Choice(["uint8", "int16", "uint16", "int32", "uint32", "float32"]),
-    help="Data type of the pixels.",
-)
-@option("--gain", metavar="X", type=FiniteRange(min=0, min_open=True), help="Gain, electron/ADU.")
-@option(
-    "--stated-gain",
-    metavar="X",
-    type=FiniteRange(min=0, min_open=True),
-    help="Gain stated in the headers, if different.",
-)
-@option("--read-noise", metavar="X", type=FiniteRange(min=0), help="Read noise, electrons.")
-@option("--bias-level", metavar="X", type=NUMBER, help="Bias level, ADU.")
-@option("--bias-drift", metavar="X", type=NUMBER, help="Rise of the bias, ADU per hour.")
-@option(
-    "--response-scatter",
-    metavar="X",
-    type=FiniteRange(min=0),
-    help="Relative scatter of the pixel response.",
-)
-@option(
-    "--vignetting",
-    metavar="X",
-    type=FiniteRange(0, 1),
-    help="Vignetting: fraction of the light lost in the corners.",
-)
-@option("--full-well", metavar="X", type=FiniteRange(min=0), help="Full-well capacity, electrons.")
-@option("--name", help="OBJECT of the star.")
-@option(
-    "--flux", metavar="X", type=FiniteRange(min=0), help="Flux, electrons per second and column."
-)
-@option("--row", metavar="X", type=NUMBER, help="Row of the trace in the middle column.")
-@option(
-    "--tilt", metavar="X", type=NUMBER, help="Trace tilt, rows from the first to the last column."
-)
-@option(
-    "--seeing",
-    metavar="X",
-    type=FiniteRange(min=0, min_open=True),
-    help="Seeing (FWHM), rows.",
-)
-@option("--profile", type=click.Choice(["gaussian", "moffat"]), help="Spatial profile of the star.")
-@option(
-    "--sky", metavar="X", type=FiniteRange(min=0), help="Sky level, electrons per second and pixel."
-)
-@option(
-    "--sky-gradient",
-    metavar="X",
-    type=FiniteRange(-2, 2),
-    help="Relative sky brightening along the slit.",
-)
-@option("--sky-tilt", metavar="X", type=NUMBER, help="Tilt of the sky lines, columns.")
+@_simulated_options
 @option("--overwrite", is_flag=True, help="Overwrite existing files.")
 @click.pass_context
 def simulate(ctx: click.Context, folder: Path) -> None:
@@ -1113,7 +1046,6 @@ def simulate(ctx: click.Context, folder: Path) -> None:
 
 def _require_names(options: Options) -> None:
     """Raise UsageError if the name of the star or the prefix of the files is invalid."""
-    from arrayred.errors import UsageError
     from arrayred.io.products import checked_cards
 
     checked_cards({"OBJECT": options.get("name", "")})
@@ -1128,12 +1060,12 @@ def simulated_night(options: Options) -> SimulatedNight:
     """Return the night described by the options."""
     from arrayred.simulate import Detector, SimulatedNight, Sky, Star
 
-    detector = {name: options[name] for name in _DETECTOR_OPTIONS if name in options}
-    star = {name: options[name] for name in _STAR_OPTIONS if name in options}
-    sky = {field: options[name] for name, field in _SKY_OPTIONS.items() if name in options}
-    parts = {*_DETECTOR_OPTIONS, *_STAR_OPTIONS, *_SKY_OPTIONS, "overwrite"}
-    others = {name: value for name, value in options.items() if name not in parts}
-    return SimulatedNight(Detector(**detector), Star(**star), sky=Sky(**sky), **others)
+    parts: dict[str, dict[str, Any]] = {"": {}, "detector": {}, "star": {}, "sky": {}}
+    for name in _FIELDS.keys() & options.keys():
+        part, _, field = _FIELDS[name].rpartition(".")
+        parts[part][field] = options[name]
+    detector, star, sky = Detector(**parts["detector"]), Star(**parts["star"]), Sky(**parts["sky"])
+    return SimulatedNight(detector, star, sky=sky, **parts[""])
 
 
 # ``arrayred demo``: a simulated night, start to finish.
