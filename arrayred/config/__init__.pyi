@@ -16,5 +16,4 @@ from .recipe import Recipe as Recipe
 from .recipe import RowRange as RowRange
 from .recipe import check_value as check_value
 from .recipe import default_of as default_of
-from .recipe import settings_table as settings_table
 from .toml import toml_text as toml_text

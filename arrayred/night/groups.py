@@ -380,6 +380,20 @@ def list_of_names(names: Sequence[str]) -> str:
     return ", ".join(names) if few else f"{names[0]} to {names[-1]} ({len(names)})"
 
 
+def names_by_text(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return for each text the names that it is about, as `list_of_names`, of (name, text).
+
+    Examples
+    --------
+    >>> names_by_text([("a", "too short"), ("b", "saturated"), ("c", "too short")])
+    {'too short': 'a, c', 'saturated': 'b'}
+    """
+    names: dict[str, list[str]] = defaultdict(list)
+    for name, text in pairs:
+        names[text].append(name)
+    return {text: list_of_names(whose) for text, whose in names.items()}
+
+
 # Groups of frames: `Group`.
 
 _EAGER_BYTES = 256 << 20

@@ -49,7 +49,7 @@ from arrayred.model import (
     transpose_to_x,
     without_level,
 )
-from arrayred.night.groups import list_of_names, slug
+from arrayred.night.groups import list_of_names, names_by_text, slug
 from arrayred.plots.figures import Shift, arc, compare, detector, quick_look, search_look, shifts
 from arrayred.plots.panels import SERIES
 from arrayred.report import render
@@ -417,10 +417,8 @@ def _range(values: Sequence[float | None], decimals: int) -> str:
 
 def _foreign(left_out: Sequence[tuple[str, str]]) -> list[str]:
     """Return the files that are not frames of the night, by reason."""
-    names: dict[str, list[str]] = defaultdict(list)
-    for name, reason in left_out:
-        names[reason].append(name.rpartition("/")[2])
-    return [f"{list_of_names(files)}: {reason}" for reason, files in names.items()]
+    named = names_by_text((name.rpartition("/")[2], reason) for name, reason in left_out)
+    return [f"{files}: {reason}" for reason, files in named.items()]
 
 
 # The section of one target: image, rows, spectrum and numbers: `Shown`.

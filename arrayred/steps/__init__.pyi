@@ -7,7 +7,6 @@ from .calibrate import divide_by_flat as divide_by_flat
 from .calibrate import divide_flat as divide_flat
 from .calibrate import flat_level as flat_level
 from .calibrate import illuminated_level as illuminated_level
-from .calibrate import lamp_colour as lamp_colour
 from .calibrate import normalise_flat as normalise_flat
 from .calibrate import overscan_levels as overscan_levels
 from .calibrate import scaled_median as scaled_median
@@ -64,7 +63,6 @@ from .sky import column_medians as column_medians
 from .sky import fit_columns as fit_columns
 from .sky import fit_sky as fit_sky
 from .sky import lean_of_lines as lean_of_lines
-from .sky import sky_at as sky_at
 from .sky import typical_rows as typical_rows
 from .trace import Centroids as Centroids
 from .trace import ColumnStack as ColumnStack
