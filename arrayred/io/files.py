@@ -26,7 +26,7 @@ _UNREADABLE = {
 }
 
 
-def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
+def list_files(folder: Path, depth: int = 3) -> list[Path]:
     """Return the FITS files of a folder and its subfolders, sorted; links to folders not followed.
 
     For a cache, or a folder in one, these are the paths of the cached files.
@@ -34,7 +34,6 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
     Parameters
     ----------
     folder : a folder or a night's cache, either also as a URL.
-    pattern : glob that their names must match.
     depth : number of folder levels, the folder itself being the first.
 
     Raises
@@ -54,7 +53,7 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
             path=error.filename or folder,
             hint=_other_spelling(folder) or "Name a folder of raw frames.",
         ) from error
-    return [path for path in found if is_fits_name(path.name) and path.match(pattern)]
+    return [path for path in found if is_fits_name(path.name)]
 
 
 def _other_spelling(folder: Path) -> str:

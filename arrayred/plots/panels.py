@@ -129,9 +129,7 @@ class Stretch(NamedTuple):
         return [round(float(c), int(d)) for c, d in zip(counts, digits, strict=True)]
 
 
-def stretch_of(
-    counts: Counts, percentiles: tuple[float, float] = USUAL, scale: Scale = "asinh"
-) -> Stretch:
+def stretch_of(counts: Counts, percentiles: tuple[float, float] = USUAL) -> Stretch:
     """Return the stretch of counts (y, x), any dtype; also for a constant or empty image.
 
     Raises
@@ -157,12 +155,12 @@ def stretch_of(
     sample = flat[:: max(flat.size // _SAMPLE, 1)].astype(np.float64)
     sample = sample[np.isfinite(sample)]
     if not sample.size:
-        return Stretch(0.0, 1.0, 0.0, 1.0, scale)
+        return Stretch(0.0, 1.0, 0.0, 1.0)
     first, middle, last = map(float, np.percentile(sample, (low, 50.0, high)))
     noise = robust_std(sample) or (last - first) / 10 or max(abs(middle), 1.0) * 1e-3
     if not last > first:
         first, last = middle - noise, middle + noise
-    return Stretch(first, last, middle, 2 * noise, scale)
+    return Stretch(first, last, middle, 2 * noise)
 
 
 def reduced(counts: Counts, most_rows: int, most_columns: int) -> NDArray[np.float64]:

@@ -209,15 +209,12 @@ def trace_tilt(bins: ColumnBins, most: float) -> tuple[float, Values]:
     return best, upright
 
 
-def peak_of(
-    light: Values, sigma: float = 1.0, within: tuple[int, int] | None = None
-) -> tuple[float, float]:
+def peak_of(light: Values, within: tuple[int, int] | None = None) -> tuple[float, float]:
     """Return centre and width (standard deviation) of the brightest source on rows (y), rows.
 
     Parameters
     ----------
     light : (y), background-subtracted.
-    sigma : initial guess of the width, rows.
     within : first and last position at which the source is searched; None: all.
 
     Examples
@@ -233,6 +230,7 @@ def peak_of(
     smooth = smoothed(light)[start : max(last, start + 1)]
     centre = float(np.argmax(smooth)) + start + 1.0
     low, high = max(first - 0.5, 0.0), min(last + 0.5, light.size - 1.0)
+    sigma = 1.0
     for _ in range(4 * _CENTROID_ROUNDS):
         weight = np.exp(-0.5 * ((rows - centre) / sigma) ** 2)
         total = float(np.add.reduce(weight * light))
