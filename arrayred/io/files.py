@@ -86,18 +86,14 @@ def _remote_files(folder: Address, depth: int) -> list[Path]:
     if (cache := enclosing_cache(folder)) is not None:
         return cached_files(cache, folder, depth)
     there = list_remote(folder, depth)
-    names = [path.name for path in there]
-    if folder / "COMPLETE.json" in there or (
-        folder / "zarr.json" in there and not any(map(is_fits_name, names))
-    ):
+    if folder / "zarr.json" in there and not any(is_fits_name(path.name) for path in there):
         return cached_files(folder, folder, depth)
     return sorted(there)
 
 
 def _files_in_cache(folder: Path, depth: int) -> list[Path]:
     """Return the files of a cache, or of a folder in one; none if there is no cache."""
-    marks = (folder / "zarr.json", folder / "COMPLETE.json")  # of this and of earlier versions
-    if folder.is_dir() and not any(mark.exists() for mark in marks):
+    if folder.is_dir() and not (folder / "zarr.json").exists():
         return []
     from arrayred.io.cache import cached_files, enclosing_cache
 
