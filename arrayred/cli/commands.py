@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,7 @@ from arrayred.cli.options import (
     recipe_options,
     settle_settings,
     wavelength_options,
+    with_options,
     words_of,
 )
 from arrayred.errors import MissingCardsError, UsageError, counted, lines_of, printable
@@ -1000,13 +1001,16 @@ class _Simulate(Sectioned):
     }
 
 
-def _simulated_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of a simulated night to a command."""
-    metavars: dict[type, str] = {FiniteRange: "X", Number: "X", click.IntRange: "N"}
-    every = [one for options in _SIMULATED.values() for one in options]
-    for name, _, kind, text in reversed(every):
-        command = option(name, type=kind, metavar=metavars.get(type(kind)), help=text)(command)
-    return command
+_METAVARS: dict[type, str] = {FiniteRange: "X", Number: "X", click.IntRange: "N"}
+_simulated_options = partial(
+    with_options,
+    options=[
+        option(name, type=kind, metavar=_METAVARS.get(type(kind)), help=text)
+        for options in _SIMULATED.values()
+        for name, _, kind, text in options
+    ],
+)
+"""Add the options of a simulated night to a command."""
 
 
 @click.command(cls=_Simulate)

@@ -58,9 +58,10 @@ def options_of(ctx: click.Context) -> Options:
     return cast(Options, ctx.ensure_object(dict))
 
 
-def _with_options(
+def with_options(
     command: Callable[..., Any], options: Sequence[Callable[[Any], Any]]
 ) -> Callable[..., Any]:
+    """Add options to a command."""
     for decorate in reversed(options):
         command = decorate(command)
     return command
@@ -205,9 +206,8 @@ _CLUSTER_OPTIONS = (
 )  # fmt: skip
 
 
-def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of the executor to a command."""
-    return _with_options(command, _CLUSTER_OPTIONS)
+cluster_options = partial(with_options, options=_CLUSTER_OPTIONS)
+"""Add the options of the executor to a command."""
 
 
 def dask_way(options: Options) -> str:
@@ -589,19 +589,18 @@ WAVELENGTH_OPTIONS = tuple(
 """Settings that `arrayred wavelength` shares with `reduce`."""
 
 
-def wavelength_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of the wavelengths to a command."""
-    return _with_options(command, [_option_of(name) for name in WAVELENGTH_OPTIONS])
+wavelength_options = partial(
+    with_options, options=[_option_of(name) for name in WAVELENGTH_OPTIONS]
+)
+"""Add the options of the wavelengths to a command."""
 
 
-def night_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of the night to a command."""
-    return _with_options(command, _NIGHT_OPTIONS)
+night_options = partial(with_options, options=_NIGHT_OPTIONS)
+"""Add the options of the night to a command."""
 
 
-def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of the recipe to a command."""
-    return _with_options(command, _RECIPE_OPTIONS)
+recipe_options = partial(with_options, options=_RECIPE_OPTIONS)
+"""Add the options of the recipe to a command."""
 
 
 def night_file_of(options: Options, out: Path | None = None) -> NightFile:
