@@ -81,11 +81,6 @@ from arrayred.steps.solution import wavelength_texts
 if TYPE_CHECKING:
     import xarray as xr
 
-_STATES = {"good": "good", "check": "check", "failed": "failed",
-           "interrupted": "interrupted"}  # fmt: skip
-"""The states of targets and nights, as they are written: "check" where a person should look."""
-
-
 # The page of one night: `night_page`.
 
 _MOST_OPEN = 24
@@ -126,7 +121,7 @@ def night_page(finished: Finished) -> Page:
         title=f"{name}: arrayred report",
         heading=f"Night of {name}" if name[:1].isdecimal() else name.capitalize(),
         verdict=verdict,
-        verdict_name=_STATES[verdict].capitalize(),
+        verdict_name=verdict.capitalize(),
         tiles=_tiles(finished, targets),
         sections=[title for title, is_there in sections.items() if is_there],
         account=account,
@@ -134,7 +129,6 @@ def night_page(finished: Finished) -> Page:
         together=_together(targets),
         failed=failed,
         flexure=flexure,
-        state_names=_STATES,
         versions=", ".join(
             [*(f"{what} {version}" for what, version in account.versions.items()),
              f"algorithm {ALGORITHM}"]
@@ -766,11 +760,6 @@ class Row:
         return _RANK.get(self.state, 1), self.label, self.target
 
     @property
-    def state_name(self) -> str:
-        """Its state as it is written."""
-        return _STATES.get(self.state, self.state)
-
-    @property
     def spark(self) -> str:
         """The sparkline of its spectrum, or ""."""
         return str(self.facts.get("spark", ""))
@@ -829,9 +818,8 @@ def index_page(out: Path) -> bytes:
             "No reduced night found here", path=out, hint="Name an output folder of arrayred."
         )
     counts = Counter(row.state for row in rows if row.target)
-    words = _STATES | {"check": "to check"}
     tiles = [
-        (str(n), f"{'target' if n == 1 else 'targets'} {words[state]}")
+        (str(n), f"{'target' if n == 1 else 'targets'} {'to check' if state == 'check' else state}")
         for state, n in sorted(counts.items(), key=lambda count: _RANK[count[0]])
     ]
     n_failed = len({row.label for row in rows if not row.target})
