@@ -21,7 +21,7 @@ import click
 from click.shell_completion import CompletionItem, shell_complete
 
 from arrayred.cli.layout import countdown, message
-from arrayred.config.recipe import SETTINGS, default_of, type_of, value_name
+from arrayred.config.recipe import IN_WAVELENGTH, SETTINGS, default_of, type_of, value_name
 from arrayred.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -581,16 +581,8 @@ _RECIPE_OPTIONS = (
 )  # fmt: skip
 
 
-WAVELENGTH_OPTIONS = tuple(
-    name
-    for name, known in SETTINGS.items()
-    if known.section == "Wavelengths" and known.option and name != "wavelength"
-)
-"""Settings that `arrayred wavelength` shares with `reduce`."""
-
-
 wavelength_options = partial(
-    with_options, options=[_option_of(name) for name in WAVELENGTH_OPTIONS]
+    with_options, options=[_option_of(name) for name in IN_WAVELENGTH.values()]
 )
 """Add the options of the wavelengths to a command."""
 

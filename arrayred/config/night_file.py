@@ -20,7 +20,14 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, cast, get_args
 
-from arrayred.config.recipe import PER_NIGHT, SETTINGS, Recipe, RowRange, paths_beside
+from arrayred.config.recipe import (
+    IN_WAVELENGTH,
+    PER_NIGHT,
+    SETTINGS,
+    Recipe,
+    RowRange,
+    paths_beside,
+)
 from arrayred.config.toml import (
     errors_name,
     read_text_file,
@@ -574,24 +581,11 @@ def _require_seconds(name: str, value: object) -> None:
         )
 
 
-_IN_WAVELENGTH = {
-    "lamp": "lamp",
-    "dispersion": "lamp_dispersion",
-    "center": "lamp_center",
-    "solution": "lamp_solution",
-    "order": "wavelength_order",
-    "zero_point": "zero_point",
-    "star_velocity": "star_velocity",
-    "heliocentric": "heliocentric",
-}
-"""Keys of a table [wavelength], named as the options, and the fields of the recipe they are."""
-
-
 def _wavelength_settings(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return a table [wavelength] as fields of the recipe."""
     for key in table:
-        require_known(key, set(_IN_WAVELENGTH), "key of [wavelength]")
-    return {_IN_WAVELENGTH[key]: value for key, value in table.items()}
+        require_known(key, set(IN_WAVELENGTH), "key of [wavelength]")
+    return {IN_WAVELENGTH[key]: value for key, value in table.items()}
 
 
 def _target_from_table(name: str, table: object, path: Path | None) -> TargetFile:

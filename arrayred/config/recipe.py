@@ -586,6 +586,13 @@ PER_NIGHT = frozenset(name for name, known in SETTINGS.items() if known.per_nigh
 """Settings that cannot differ between the targets of a night."""
 OF_MASTERS = tuple(name for name, known in SETTINGS.items() if known.of_masters)
 """Settings that master biases, darks and flats depend on."""
+IN_WAVELENGTH = {
+    known.option.removeprefix("--").replace("-", "_"): name
+    for name, known in SETTINGS.items()
+    if known.section == "Wavelengths" and known.option and name != "wavelength"
+}
+"""Settings that `arrayred wavelength` shares with `reduce`, by the names of their options: the keys
+of a table [wavelength]."""
 
 
 def default_of(name: str) -> Any:
