@@ -35,7 +35,15 @@ from arrayred.io.frames import (
 from arrayred.io.header import Value
 from arrayred.io.ledger import PAGE, Ledger
 from arrayred.io.products import product_names
-from arrayred.model import Sections, is_check, level_of, remark_about, to_check, without_level
+from arrayred.model import (
+    FRAME_TYPES,
+    Sections,
+    is_check,
+    level_of,
+    remark_about,
+    to_check,
+    without_level,
+)
 from arrayred.night.groups import (
     Group,
     biases_of,
@@ -564,8 +572,6 @@ def _in_dependency_order(targets: Sequence[Target]) -> list[Target]:
 
 # Sort frames into usable and unusable ones: `sort_frames`, `problems_of`, `warnings_of`.
 
-_USED_TYPES = ("arc", "bias", "dark", "flat", "light")
-
 
 def sort_frames(
     night: Night, duplicates: Mapping[str, str]
@@ -587,7 +593,7 @@ def sort_frames(
             problems += wrong
         elif frame.label in duplicates:
             left_out.append((frame.label, f"duplicate of {duplicates[frame.label]}"))
-        elif frame.frame_type in _USED_TYPES and not _is_spoilt_dark(frame):
+        elif frame.frame_type in FRAME_TYPES and not _is_spoilt_dark(frame):
             usable[frame.frame_type].append(frame)
         else:
             left_out.append((frame.label, _why_left_out(frame)))
@@ -954,7 +960,7 @@ def _night_file_top(night: Night, path: Path) -> Iterator[str]:
 def _night_file_types(night: Night) -> Iterator[str]:
     """Yield the types that are not from headers alone, those of an earlier night file included."""
     given = {name for names in night.file.types.values() for name in names}
-    for kind in ("bias", "dark", "flat", "arc", "light"):
+    for kind in FRAME_TYPES:
         known = list(night.file.types.get(kind, ()))
         found = [
             frame.label
