@@ -23,9 +23,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayred.bands import visit_into
+from arrayred.bands import COMBINING, BandLayout, band_layout, visit_into
 from arrayred.config import Combination, Recipe
-from arrayred.config.instrument import Instrument
+from arrayred.config.night_file import Instrument
 from arrayred.errors import (
     ArrayredError,
     ForeignFileError,
@@ -63,7 +63,6 @@ from arrayred.io.remote import Stamp, path_or_address
 from arrayred.io.scan import ImageHDU, PixelSource, datasum_of, dtype_of
 from arrayred.kernels.combine import mean, median, minmax_mean, without_impossible
 from arrayred.kernels.reject import clipped_mean
-from arrayred.memory import COMBINING, BandLayout, band_layout
 from arrayred.model import DQ, SPOILT
 from arrayred.progress import stage
 

@@ -28,6 +28,7 @@ from arrayred.errors import FrameError, HeaderError, MissingCardsError, UsageErr
 from arrayred.io.header import Header, Plane, Value, ascii_of, image_bytes
 from arrayred.io.products import header_of, open_product, sigma_of
 from arrayred.io.scan import data_size, header_bytes, open_regular, unreadable
+from arrayred.kernels.rows import bright_runs
 from arrayred.model import DQ, FLUX, SPOILT, VARIANCE, check_dataset
 from arrayred.steps.solution import angle_of, lacks_sign, place_of
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 Format = Literal["bess", "iraf"]
 Spoilt = Literal["interpolate", "refuse"]
-FORMATS: tuple[Format, ...] = ("bess", "iraf")
 WAVELENGTH, INTERPOLATED = "wavelength", "interpolated"
 _MOST_SPOILT = 0.2
 """Part of the covered columns that may be interpolated: beyond, the spectrum is mostly made up."""
@@ -194,11 +194,7 @@ def _interpolated(
 
 def _ranges(wave: NDArray[np.float64], bad: NDArray[np.bool_]) -> list[tuple[float, float]]:
     """Return the first and last wavelength of each run of spoilt columns."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], bad.astype(np.int8), [0]))))
-    return [
-        (float(wave[first]), float(wave[stop - 1]))
-        for first, stop in zip(edges[::2], edges[1::2], strict=True)
-    ]
+    return [(float(wave[first]), float(wave[stop - 1])) for first, stop in bright_runs(bad)]
 
 
 def _listed(ranges: Sequence[tuple[float, float]]) -> str:

@@ -4,7 +4,7 @@ Progress is logged by one logger of the standard library, `arrayred`: at level I
 happened (the end of a stage, a target, the beginning and the end of a run), at DEBUG the beginning
 and the progress of stages. The library prints nothing: the logger has no handler but
 those that a program gives it, as by ``logging.basicConfig(level="INFO")``. The command line shows
-bars and lines (`cli.progress`), and a run writes a log beside its products (`batch.nights`): these
+bars and lines (`cli.layout`), and a run writes a log beside its products (`batch.nights`): these
 are handlers for the records of one piece of work (`handled`). Without any a stage costs less than a
 microsecond.
 

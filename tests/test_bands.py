@@ -20,7 +20,9 @@ import arrayred as ar
 from arrayred.bands import (
     band_edges,
     band_rows,
+    bytes_per_pixel,
     map_frames,
+    rows_within,
     run_in_threads,
     visit,
     visit_into,
@@ -28,7 +30,6 @@ from arrayred.bands import (
 from arrayred.errors import MismatchError
 from arrayred.io import write_frames
 from arrayred.kernels import difference, mean, median
-from arrayred.memory import bytes_per_pixel, rows_within
 from arrayred.simulate import Detector, SimulatedNight
 
 Array = NDArray[Any]

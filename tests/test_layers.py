@@ -14,8 +14,8 @@ import arrayred
 LAYERS = {
     "errors": 0,
     "kernels": 1, "process": 1, "_version": 1, "progress": 1,
-    "model": 2, "bands": 2,
-    "config": 3, "memory": 3,
+    "model": 2,
+    "config": 3, "bands": 3,
     "io": 4, "steps": 4, "simulate": 4,
     "night": 5,  "plots": 5,
     "pipeline": 6, "combine_files": 6, "report": 6, "export": 6,

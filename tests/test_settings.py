@@ -26,15 +26,31 @@ from arrayred.config import (
     TargetFile,
     check_value,
     default_of,
-    settings_table,
     toml_text,
 )
+from arrayred.config.recipe import meaning_of, value_name
 from arrayred.errors import UsageError
 
 PAGE = Path(__file__).parents[1] / "docs" / "reducing.md"
 REFRESH = "python -m tests.test_settings"
 TABLE = re.compile(r"(?<=<!-- settings -->\n).*?(?=<!-- end of settings -->)", re.DOTALL)
 EACH = pytest.mark.parametrize("name", SETTINGS)
+
+
+def settings_table() -> str:
+    """Return all settings as a table in Markdown, under the headings of the help."""
+    lines = ["| setting | option | default | what it does |", "| --- | --- | --- | --- |"]
+    section = ""
+    for name, known in SETTINGS.items():
+        if known.section != section:
+            section = known.section
+            lines.append(f"| **{section}** | | | |")
+        typed = f"`{f'{known.option} {value_name(name)}'.rstrip()}`" if known.option else ""
+        default, unit = default_of(name), known.unit and f" {known.unit}"
+        shown = "none" if default is None else f"`{toml_text(default)}`{unit}"
+        cells = f"`{name}`", typed, shown, meaning_of(name)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def options_of_reduce() -> dict[str, click.Option]:

@@ -26,6 +26,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from arrayred import pipeline
+from arrayred.bands import (
+    COMPARED,
+    FLAT,
+    FURTHER,
+    MASTER,
+    TARGET,
+    VALUES_OF_A_HIT,
+    left_for_bands,
+    program_bytes,
+)
 from arrayred.config import BETRAYED_BY, OF_MASTERS, Method, Recipe, RowRange
 from arrayred.config.night_file import CARDS
 from arrayred.config.toml import errors_name
@@ -68,16 +78,6 @@ from arrayred.io.products import (
 )
 from arrayred.io.publish import Content, publish, remove, require_room
 from arrayred.io.remote import without_secrets
-from arrayred.memory import (
-    COMPARED,
-    FLAT,
-    FURTHER,
-    MASTER,
-    TARGET,
-    VALUES_OF_A_HIT,
-    left_for_bands,
-    program_bytes,
-)
 from arrayred.model import (
     COSMIC_RAY,
     DQ,
@@ -962,7 +962,7 @@ def _card_option(keyword: str) -> str:
 # does not shrink with the bands: the program with its libraries, the records of the frames, the
 # masters held for their targets, and the images of the one target being reduced. Most of these are
 # held when the bands are read and gone: a spectrum is extracted, files are written. Their sizes are
-# in `arrayred.memory`.
+# in `arrayred.bands`.
 
 _MOST_BANDS = 128
 """More bands would cost more than they save: each opens all files."""

@@ -43,10 +43,8 @@ COMMANDS = {
     "demo": "Simulate a night, reduce it and compare with the true spectrum.",
     "completion": "Print the shell completion script.",
 }
-_MODULES = {"demo": "simulate", "completion": "options"} | dict.fromkeys(
-    ("report", "verify", "wavelength", "export", "cache", "explore"), "products"
-)
-"""Modules of the commands whose module does not have their name."""
+_MODULES = {"reduce": "reduce", "combine": "combine", "completion": "options"}
+"""Modules of the commands that are not in `commands`."""
 _PRINTING = frozenset({"inspect", "verify", "completion"})
 """Commands of which nothing is left but what they print."""
 
@@ -64,7 +62,7 @@ class _Commands(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"arrayred.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        module = import_module(f"arrayred.cli.{_MODULES.get(cmd_name, 'commands')}")
         command: click.Command = getattr(module, cmd_name)
         return command
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from arrayred.cli.layout import message
+from arrayred.cli.layout import message, shown_stages
 from arrayred.cli.options import EXTENSION, Options, SizeParam, option, options_of
 from arrayred.cli.options import files as complete_files
-from arrayred.cli.progress import shown_stages
 from arrayred.config import Combination
 
 if TYPE_CHECKING:

@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import click
 from click.shell_completion import CompletionItem, shell_complete
 
-from arrayred.cli.layout import message
-from arrayred.cli.progress import countdown
-from arrayred.config.recipe import SETTINGS, default_of, type_of, value_name
+from arrayred.cli.layout import countdown, message
+from arrayred.config.recipe import IN_WAVELENGTH, SETTINGS, default_of, type_of, value_name
 from arrayred.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -59,9 +58,10 @@ def options_of(ctx: click.Context) -> Options:
     return cast(Options, ctx.ensure_object(dict))
 
 
-def _with_options(
+def with_options(
     command: Callable[..., Any], options: Sequence[Callable[[Any], Any]]
 ) -> Callable[..., Any]:
+    """Add options to a command."""
     for decorate in reversed(options):
         command = decorate(command)
     return command
@@ -206,9 +206,8 @@ _CLUSTER_OPTIONS = (
 )  # fmt: skip
 
 
-def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of the executor to a command."""
-    return _with_options(command, _CLUSTER_OPTIONS)
+cluster_options = partial(with_options, options=_CLUSTER_OPTIONS)
+"""Add the options of the executor to a command."""
 
 
 def dask_way(options: Options) -> str:
@@ -492,7 +491,7 @@ def instruments(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Return the matching names of instruments; if there are none, complete files."""
-    from arrayred.config.instrument import builtin_instruments
+    from arrayred.config.night_file import builtin_instruments
 
     names = [name for name in builtin_instruments() if name.startswith(incomplete)]
     return [CompletionItem(name) for name in names] or files(ctx, param, incomplete)
@@ -582,27 +581,18 @@ _RECIPE_OPTIONS = (
 )  # fmt: skip
 
 
-WAVELENGTH_OPTIONS = tuple(
-    name
-    for name, known in SETTINGS.items()
-    if known.section == "Wavelengths" and known.option and name != "wavelength"
+wavelength_options = partial(
+    with_options, options=[_option_of(name) for name in IN_WAVELENGTH.values()]
 )
-"""Settings that `arrayred wavelength` shares with `reduce`."""
+"""Add the options of the wavelengths to a command."""
 
 
-def wavelength_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of the wavelengths to a command."""
-    return _with_options(command, [_option_of(name) for name in WAVELENGTH_OPTIONS])
+night_options = partial(with_options, options=_NIGHT_OPTIONS)
+"""Add the options of the night to a command."""
 
 
-def night_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of the night to a command."""
-    return _with_options(command, _NIGHT_OPTIONS)
-
-
-def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of the recipe to a command."""
-    return _with_options(command, _RECIPE_OPTIONS)
+recipe_options = partial(with_options, options=_RECIPE_OPTIONS)
+"""Add the options of the recipe to a command."""
 
 
 def night_file_of(options: Options, out: Path | None = None) -> NightFile:

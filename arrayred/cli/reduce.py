@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from arrayred.cli.layout import coloured, labelled, message, remark
+from arrayred.cli.layout import coloured, labelled, message, night_counter, remark, shown_stages
 from arrayred.cli.options import (
     EXIT_PARTIAL,
     CardParam,
@@ -44,7 +44,6 @@ from arrayred.cli.options import (
     target_names,
     with_pixels_at_hand,
 )
-from arrayred.cli.progress import night_counter, shown_stages
 from arrayred.errors import ArrayredError, StorageError, UsageError, counted, printable
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
 """The names that `arrayred.config` hands on, each from the module it lies in."""
 
-from .instrument import Instrument as Instrument
-from .instrument import builtin_instruments as builtin_instruments
+from .night_file import Instrument as Instrument
 from .night_file import NightFile as NightFile
 from .night_file import TargetFile as TargetFile
+from .night_file import builtin_instruments as builtin_instruments
 from .night_file import read_night_file as read_night_file
 from .recipe import BETRAYED_BY as BETRAYED_BY
 from .recipe import OF_MASTERS as OF_MASTERS
@@ -16,5 +16,4 @@ from .recipe import Recipe as Recipe
 from .recipe import RowRange as RowRange
 from .recipe import check_value as check_value
 from .recipe import default_of as default_of
-from .recipe import settings_table as settings_table
 from .toml import toml_text as toml_text

@@ -20,7 +20,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, Self, get_args, get_origin, get_type_hints
 
-from arrayred.config.toml import errors_name, read_toml, require_known, toml_text
+from arrayred.config.toml import errors_name, read_toml, require_known
 from arrayred.errors import UsageError
 
 LampName = Literal[
@@ -515,10 +515,10 @@ class Recipe:
         body = "".join(f"<tr>{row}</tr>" for row in rows)
         return f"<details><summary>{escape(repr(self))}</summary><table>{body}</table></details>"
 
-    def changed(self) -> dict[str, Any]:
-        """Return the fields that are not their defaults, by name."""
-        values = {name: getattr(self, name) for name in SETTINGS}
-        return {name: value for name, value in values.items() if value != default_of(name)}
+    def changed(self, other: Recipe | None = None) -> dict[str, Any]:
+        """Return the fields that differ from another recipe's, or from their defaults, by name."""
+        usual = vars(Recipe() if other is None else other)
+        return {name: value for name, value in vars(self).items() if value != usual[name]}
 
     @classmethod
     def reference(cls) -> Self:
@@ -586,6 +586,13 @@ PER_NIGHT = frozenset(name for name, known in SETTINGS.items() if known.per_nigh
 """Settings that cannot differ between the targets of a night."""
 OF_MASTERS = tuple(name for name, known in SETTINGS.items() if known.of_masters)
 """Settings that master biases, darks and flats depend on."""
+IN_WAVELENGTH = {
+    known.option.removeprefix("--").replace("-", "_"): name
+    for name, known in SETTINGS.items()
+    if known.section == "Wavelengths" and known.option and name != "wavelength"
+}
+"""Settings that `arrayred wavelength` shares with `reduce`, by the names of their options: the keys
+of a table [wavelength]."""
 
 
 def default_of(name: str) -> Any:
@@ -673,27 +680,10 @@ def _is_range(value: object) -> bool:
     return type(first) is type(last) is int and 1 <= first <= last
 
 
-# The meaning of the fields: `settings_table` for the documentation, the parameters of
-# ``help(Recipe)``.
+# The meaning of the fields: for the documentation, and the parameters of ``help(Recipe)``.
 
 
-def settings_table() -> str:
-    """Return all settings as a table in Markdown, under the headings of the help."""
-    lines = ["| setting | option | default | what it does |", "| --- | --- | --- | --- |"]
-    section = ""
-    for name, known in SETTINGS.items():
-        if known.section != section:
-            section = known.section
-            lines.append(f"| **{section}** | | | |")
-        typed = f"`{f'{known.option} {value_name(name)}'.rstrip()}`" if known.option else ""
-        default, unit = default_of(name), known.unit and f" {known.unit}"
-        shown = "none" if default is None else f"`{toml_text(default)}`{unit}"
-        cells = f"`{name}`", typed, shown, _meaning(name)
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _meaning(name: str) -> str:
+def meaning_of(name: str) -> str:
     """Return the description of a field, with the choices that its option does not show."""
     known, (_, choices) = SETTINGS[name], type_of(name)
     sentences = [known.help, known.more]
@@ -704,11 +694,12 @@ def _meaning(name: str) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _parameters() -> str:
-    """Return the section Parameters of the docstring of `Recipe`."""
-    return "\n".join(
+def _with_parameters(docstring: str) -> str:
+    """Return the docstring of `Recipe` with a section Parameters before its Examples."""
+    before, examples, after = docstring.partition("    Examples\n")
+    parameters = "\n".join(
         textwrap.fill(
-            f"{name} : {_meaning(name)}" + (f" Unit: {known.unit}." if known.unit else ""),
+            f"{name} : {meaning_of(name)}" + (f" Unit: {known.unit}." if known.unit else ""),
             width=100,
             initial_indent="    ",
             subsequent_indent="        ",
@@ -716,13 +707,7 @@ def _parameters() -> str:
         )
         for name, known in SETTINGS.items()
     )
-
-
-def _with_parameters(docstring: str) -> str:
-    """Return the docstring of `Recipe` with a section Parameters before its Examples."""
-    before, examples, after = docstring.partition("    Examples\n")
-    head = "    Parameters\n    ----------\n"
-    return f"{before}{head}{_parameters()}\n\n{examples}{after}"
+    return f"{before}    Parameters\n    ----------\n{parameters}\n\n{examples}{after}"
 
 
 if Recipe.__doc__ is not None:  # python -OO has none

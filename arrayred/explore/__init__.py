@@ -4,8 +4,8 @@ What is computed does not depend on a browser: `data` holds the current view (a 
 reads the bytes that it needs (`GroupReader`), and makes its image and spectrum (`ExplorerModel`);
 it saves the chosen rows and reduces with them (`Choices`), and names the lines of a lamp
 (`LampLines`). `figures` draws them, and reduces an image to the brightness levels of its visible
-part; `app` is the page with its controls, and the server on the loopback. `interactive` is the page
-of a finished night. Panel and Bokeh are imported by `app`, `figures` and `interactive` alone.
+part, and the page of a finished night (`write_interactive`); `app` is the page with its controls,
+and the server on the loopback. Panel and Bokeh are imported by `app` and `figures` alone.
 """
 
 import lazy_loader

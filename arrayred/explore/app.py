@@ -51,10 +51,15 @@ from arrayred.explore.figures import (
 )
 from arrayred.io.frames import Frame
 from arrayred.night import Group
-from arrayred.plots.figures import extraction, lamp_lines, row_marks, sky_bands, span_of
-from arrayred.plots.nights import history_panel
-from arrayred.plots.panels import Span
-from arrayred.plots.style import Scale, Stretch, stretch_of
+from arrayred.plots.figures import (
+    extraction,
+    history_panel,
+    lamp_lines,
+    row_marks,
+    sky_bands,
+    span_of,
+)
+from arrayred.plots.panels import Scale, Span, Stretch, stretch_of
 from arrayred.progress import handled
 from arrayred.report.render import fragment
 from arrayred.steps.solution import Solved

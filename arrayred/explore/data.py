@@ -49,8 +49,7 @@ from arrayred.pipeline import (
     in_wanted_units,
     row_range_of,
 )
-from arrayred.plots.panels import Extent
-from arrayred.plots.style import USUAL, Scale
+from arrayred.plots.panels import USUAL, Extent, Scale
 from arrayred.steps.solution import Solved, solve_given
 from arrayred.steps.wavelength import (
     LAMPS,

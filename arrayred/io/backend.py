@@ -28,6 +28,7 @@ import xarray as xr
 from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
+from arrayred.bands import rows_of_chunks
 from arrayred.io.cube import (
     Paths,
     frames_at,
@@ -44,7 +45,6 @@ from arrayred.io.pixels import FrameStack, PackedStack, PlaneStack
 from arrayred.io.products import holds_spectrum, open_product
 from arrayred.io.remote import Address, is_fits_name
 from arrayred.io.scan import MAGIC
-from arrayred.memory import rows_of_chunks
 from arrayred.model import (
     FLUX,
     FRAME,

@@ -144,8 +144,6 @@ def _stamp_of_mark(cache: Path) -> Stamp:
         return stamp_of(cache / METADATA, anew=True)
     path = cache / METADATA
     try:
-        if (cache / OLD_MARK).exists():
-            path = cache / OLD_MARK
         return Stamp.of(path.stat())
     except OSError as error:
         raise refused_cache_error(path, f"cannot be read ({error.strerror})") from error
@@ -374,8 +372,6 @@ METADATA = "zarr.json"
 MARK = "arrayred"
 """The attribute of the root that marks a complete cache."""
 RECORDS = "records"
-OLD_MARK = "COMPLETE.json"
-"""The file that marked the caches of earlier versions."""
 SCHEMA = 3
 """Version of the format, to be raised whenever a cache is written or read in another way."""
 MOST_METADATA = 256 << 20
@@ -409,9 +405,7 @@ class Marker:
 
 
 def is_cache(folder: Path) -> bool:
-    """Return whether a folder is a complete cache, or one of an earlier version."""
-    if (folder / OLD_MARK).is_file():
-        return True
+    """Return whether a folder is a complete cache."""
     try:
         return _is_marked(folder / METADATA, Stamp.of((folder / METADATA).stat()))
     except OSError:
@@ -426,29 +420,14 @@ def _is_marked(path: Path, _stamp: Stamp) -> bool:
         return False
 
 
-def marker_of(cache: Path) -> Marker:
-    """Return the mark of a cache.
+def marker_in(raw: bytes, cache: Path) -> Marker:
+    """Return the mark in the bytes of the zarr.json of a cache's root.
 
     Raises
     ------
     FrameError
         It is invalid, or was written by another version.
     """
-    if not isinstance(cache, Address) and (cache / OLD_MARK).exists():
-        raise _other_version_error(cache)
-    return marker_in(_read_metadata(cache / METADATA), cache)
-
-
-def _other_version_error(cache: Path) -> FrameError:
-    return FrameError(
-        "The cache was written by another version of arrayred",
-        path=cache,
-        hint="Build it again with `arrayred cache NIGHT --to PATH --overwrite`.",
-    )
-
-
-def marker_in(raw: bytes, cache: Path) -> Marker:
-    """Return the mark in the bytes of a root's zarr.json; see `marker_of`."""
     try:
         root = json.loads(raw)
         if MARK not in root["attributes"]:
@@ -459,7 +438,11 @@ def marker_in(raw: bytes, cache: Path) -> Marker:
             )
         mark = root["attributes"][MARK]
         if mark["schema"] != SCHEMA:
-            raise _other_version_error(cache)
+            raise FrameError(
+                "The cache was written by another version of arrayred",
+                path=cache,
+                hint="Build it again with `arrayred cache NIGHT --to PATH --overwrite`.",
+            )
         files = {str(name): (int(size), str(sha)) for name, (size, sha) in mark["files"].items()}
         nodes = dict(root["consolidated_metadata"]["metadata"])
         if mark["sha256"] != sum_of_mark(root):
@@ -493,7 +476,7 @@ def check_cache(
         It is damaged, or not what arrayred writes.
     """
     stamp = stamp or _stamp_of_mark(cache)
-    marker = marker_of(cache)
+    marker = marker_in(_read_metadata(cache / METADATA), cache)
     for name in (*marker.files, *marker.nodes):
         require_safe(name, cache)
     if isinstance(cache, Address):

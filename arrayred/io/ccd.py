@@ -21,7 +21,6 @@ from arrayred.config import Instrument
 from arrayred.errors import MismatchError, UsageError
 from arrayred.io.files import find_image
 from arrayred.io.header import Header, is_structural
-from arrayred.io.planes import UNCERTAINTIES, flags_of
 from arrayred.io.products import (
     attrs_of,
     complete_header,
@@ -32,6 +31,7 @@ from arrayred.io.products import (
     sigma_of,
     spectrum_cards,
 )
+from arrayred.io.scan import UNCERTAINTIES, flags_of
 from arrayred.model import (
     CLEAN,
     COUNTS,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from arrayred.bands import rows_of_chunks
 from arrayred.config import Instrument
 from arrayred.errors import InputError, MismatchError, NightError, UsageError
 from arrayred.io.files import files_at, find_image
@@ -22,7 +23,6 @@ from arrayred.io.header import parse_card
 from arrayred.io.pixel_checks import read_alike, repeated_frames
 from arrayred.io.pixels import FrameStack, PackedStack, PlaneStack, plain_pixels
 from arrayred.io.remote import Address, is_fits_name, path_or_address
-from arrayred.memory import rows_of_chunks
 from arrayred.model import (
     COUNTS,
     DQ,
@@ -91,7 +91,7 @@ def open_frames(
         one of each frame; frames in canonical
         order (time, then name). Labels are file names relative to `root`, without suffix. `dq` and
         `variance` (frame, y, x) where any file has them beside its image (MASK, DQ, UNCERT and the
-        like: `io.planes`). The attribute `remarks` lists duplicate frames, and frames whose
+        like: `io.scan`). The attribute `remarks` lists duplicate frames, and frames whose
         pixels were transposed, scaled or masked.
 
     Warns

@@ -17,7 +17,7 @@ from arrayred.config.toml import read_text_file
 from arrayred.errors import ForeignFileError, FrameError, HeaderError, InputError, printable
 from arrayred.io import remote
 from arrayred.io.remote import Address, is_fits_name, list_remote, path_or_address, stamp_of
-from arrayred.io.scan import PRODUCT_CARD, ImageHDU, scan
+from arrayred.io.scan import PRODUCT_CARD, ImageHDU, scan, with_all_images
 
 _MOST_LOOKED_INTO = 100
 _UNREADABLE = {
@@ -26,7 +26,7 @@ _UNREADABLE = {
 }
 
 
-def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
+def list_files(folder: Path, depth: int = 3) -> list[Path]:
     """Return the FITS files of a folder and its subfolders, sorted; links to folders not followed.
 
     For a cache, or a folder in one, these are the paths of the cached files.
@@ -34,7 +34,6 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
     Parameters
     ----------
     folder : a folder or a night's cache, either also as a URL.
-    pattern : glob that their names must match.
     depth : number of folder levels, the folder itself being the first.
 
     Raises
@@ -54,7 +53,7 @@ def list_files(folder: Path, pattern: str = "*", depth: int = 3) -> list[Path]:
             path=error.filename or folder,
             hint=_other_spelling(folder) or "Name a folder of raw frames.",
         ) from error
-    return [path for path in found if is_fits_name(path.name) and path.match(pattern)]
+    return [path for path in found if is_fits_name(path.name)]
 
 
 def _other_spelling(folder: Path) -> str:
@@ -87,18 +86,14 @@ def _remote_files(folder: Address, depth: int) -> list[Path]:
     if (cache := enclosing_cache(folder)) is not None:
         return cached_files(cache, folder, depth)
     there = list_remote(folder, depth)
-    names = [path.name for path in there]
-    if folder / "COMPLETE.json" in there or (
-        folder / "zarr.json" in there and not any(map(is_fits_name, names))
-    ):
+    if folder / "zarr.json" in there and not any(is_fits_name(path.name) for path in there):
         return cached_files(folder, folder, depth)
     return sorted(there)
 
 
 def _files_in_cache(folder: Path, depth: int) -> list[Path]:
     """Return the files of a cache, or of a folder in one; none if there is no cache."""
-    marks = (folder / "zarr.json", folder / "COMPLETE.json")  # of this and of earlier versions
-    if folder.is_dir() and not any(mark.exists() for mark in marks):
+    if folder.is_dir() and not (folder / "zarr.json").exists():
         return []
     from arrayred.io.cache import cached_files, enclosing_cache
 
@@ -193,7 +188,7 @@ def find_image(path: Path, extension: str = "") -> ImageHDU:
     ----------
     path : the file.
     extension : number of the HDU or EXTNAME of the image; "": the first one, or the frame that all
-        of them are parts of (`io.mosaic`).
+        of them are parts of (`io.scan`).
 
     Raises
     ------
@@ -217,8 +212,6 @@ def _whole_frame(path: Path, extension: str) -> ImageHDU:
     image = scan(path, extension)
     if not (image.further or extension) or PRODUCT_CARD in image.header:
         return image
-    from arrayred.io.mosaic import with_all_images  # few files have several images
-
     return with_all_images(image, extension)
 
 

@@ -48,6 +48,7 @@ from arrayred.io.scan import (
     PixelFormat,
     PixelSource,
     stored_dtype,
+    turned,
     unreadable,
 )
 from arrayred.kernels.combine import median, without_impossible
@@ -1025,16 +1026,14 @@ def _without_pedestal(frame: Frame) -> Frame:
     if sample.level < size - 3.0 * sample.noise:
         told = f"PEDESTAL is {size:g}, but the pixels do not contain it ({sample}); left as is"
         return _with_warning(frame, to_check(told))
-    source = frame.image.source
-    shifted = replace(source.pixels, bzero=source.pixels.bzero - size)
-    return replace(
-        frame,
-        image=replace(frame.image, source=replace(source, pixels=shifted)),
-        verdicts=(
-            *frame.verdicts,
-            PixelDecision("header", f"read with the pedestal {size:g} subtracted"),
-        ),
-    )
+    verdict = PixelDecision("header", f"read with the pedestal {size:g} subtracted")
+    return _read_with(frame, verdict, bzero=frame.image.source.pixels.bzero - size)
+
+
+def _read_with(frame: Frame, verdict: PixelDecision, **changes: Any) -> Frame:
+    """Return a frame whose pixels are decoded with some changes, and the decision to do so."""
+    image = frame.image.decoded_with(**changes)
+    return replace(frame, image=image, verdicts=(*frame.verdicts, verdict))
 
 
 # Pixel samples: a few sorted pixels that give a frame's level and noise.
@@ -1290,7 +1289,7 @@ def unwrap_unsigned(
         return list(frames)
     if unsigned == "wrapped":
         told = PixelDecision("option", _PROVEN)
-        return [_as_unsigned(f, told) if _may_be_wrapped(f) else f for f in frames]
+        return [_read_with(f, told, wrapped=True) if _may_be_wrapped(f) else f for f in frames]
     doubtful = [frame for frame in frames if _may_be_wrapped(frame)]
     references = [*_unsigned_references(doubtful)]
     known = {_bitpix(reference) for reference in references}
@@ -1398,12 +1397,14 @@ def _unwrapped_if_proven(frame: Frame, ruling: _WrapEvidence, *, probe: bool) ->
         return frame
     shelf = frame.image.source.cached
     if ruling.counts == "undecided" and shelf is not None and shelf.proof:
-        return _as_unsigned(frame, PixelDecision("probe", shelf.proof))
+        return _read_with(frame, PixelDecision("probe", shelf.proof), wrapped=True)
     sample = sample_frame(frame) if probe else None
     if ruling.counts == "wrapped":
         stray = 0.0 if sample is None else sample.share(0.0, ruling.floor)
         if stray <= _STRAY_FRACTION:
-            return _as_unsigned(frame, PixelDecision("probe", f"{_PROVEN} ({ruling.why})"))
+            return _read_with(
+                frame, PixelDecision("probe", f"{_PROVEN} ({ruling.why})"), wrapped=True
+            )
         why = f"{stray:.0%} of the pixels are below the minimum of a raw frame ({ruling.why})"
         is_signed = sample is not None and abs(sample.level) < ruling.floor / 2
     else:
@@ -1426,14 +1427,6 @@ def _undecided_error(frame: Frame, why: str) -> FrameError:
         value=0.0,
         hint="Add raw darks or biases of the camera, or use --unsigned wrapped or as-declared.",
     )
-
-
-def _as_unsigned(frame: Frame, verdict: PixelDecision) -> Frame:
-    source = frame.image.source
-    image = replace(
-        frame.image, source=replace(source, pixels=replace(source.pixels, wrapped=True))
-    )
-    return replace(frame, image=image, verdicts=(*frame.verdicts, verdict))
 
 
 # Frames written as fractions, 0 to 1: `scale_fractions`.
@@ -1474,16 +1467,10 @@ def _lies_within_one(frame: Frame) -> bool:
 
 
 def _as_counts(frame: Frame) -> Frame:
-    source = frame.image.source
-    scale = source.pixels.bscale * _FULL_SCALE
-    offset = source.pixels.bzero * _FULL_SCALE
-    pixels = replace(source.pixels, bscale=scale, bzero=offset)
-    return replace(
-        frame,
-        image=replace(frame.image, source=replace(source, pixels=pixels)),
-        verdicts=(*frame.verdicts, PixelDecision("header", _AS_FRACTIONS)),
-        warnings=(*frame.warnings, _AS_FRACTIONS),
-    )
+    pixels, verdict = frame.image.source.pixels, PixelDecision("header", _AS_FRACTIONS)
+    scale, offset = pixels.bscale * _FULL_SCALE, pixels.bzero * _FULL_SCALE
+    frame = _read_with(frame, verdict, bscale=scale, bzero=offset)
+    return _with_warning(frame, _AS_FRACTIONS)
 
 
 # Frames whose rows were written in opposite orders: `in_one_row_order`.
@@ -1513,8 +1500,6 @@ def _row_order(frame: Frame) -> str:
 
 
 def _turned(frame: Frame, order: str, common: str) -> Frame:
-    from arrayred.io.mosaic import turned  # few nights need it
-
     told = f"upside down (ROWORDER is {order}, elsewhere {common}); flipped"
     sections = frame.sections
     return replace(

@@ -27,15 +27,17 @@ from arrayred.bands import run_in_threads
 from arrayred.config.toml import READ_FLAGS
 from arrayred.errors import DISK_FULL_ERRNOS, ArrayredError, FrameError, MismatchError, StorageError
 from arrayred.io.header import BLOCK, ones_complement_sum
-from arrayred.io.planes import Kind, pixels_of_planes
 from arrayred.io.remote import Address, Stamp, remote_address
 from arrayred.io.scan import (
     TRANSIENT_OPEN_FILE,
     ImageHDU,
+    Kind,
     PixelArray,
     PixelSource,
     decode,
     dtype_of,
+    pixels_of_planes,
+    put_together,
     require_datasum,
     retry,
     stored_dtype,
@@ -499,7 +501,7 @@ class PackedStack:
 
 
 def read_plane(image: ImageHDU, variable: str, first: int, n_pixels: int) -> Pixels:
-    """Return `dq` or `variance` of a frame, as its file tells them (`io.planes`).
+    """Return `dq` or `variance` of a frame, as its file tells them (`io.scan`).
 
     Parameters
     ----------
@@ -737,8 +739,6 @@ def _spooled_pixels(key: _SpoolKey) -> Path:
     with _new_spool_file(key, "unpacked") as path:
         with path.open("wb") as target:
             if image.parts:
-                from arrayred.io.mosaic import put_together
-
                 sources = (plain_pixels(part.image) for part in image.parts)
                 put_together(
                     target,

@@ -207,10 +207,6 @@ class RangedFile(io.RawIOBase):
         """Return True: it can be read from any position."""
         return True
 
-    def tell(self) -> int:
-        """Return the position of the next read."""
-        return self._position
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Set the position of the next read."""
         starts = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
@@ -368,14 +364,9 @@ def list_remote(folder: Address, depth: int) -> dict[Address, Stamp]:
     InputError
         The store cannot be reached, refuses, or has nothing there.
     """
-    system, root = file_system_of(folder)
-
-    def look() -> Any:
-        system.invalidate_cache()
-        return system.find(root, maxdepth=depth, detail=True)
-
+    root = file_system_of(folder)[1]
     try:
-        found = retry_remote(look, folder)
+        found = _asked_anew(folder, "find", maxdepth=depth, detail=True)
     except FrameError as error:
         raise InputError(error.args[0], path=folder, hint=error.hint) from error
     inside = {name[len(root) :].strip("/"): facts for name, facts in found.items()
@@ -423,13 +414,7 @@ def stamp_of(address: Address, *, anew: bool = False) -> Stamp:
         There is no such file, or the store does not give its size.
     """
     if anew or address not in _stamps:
-        system, path = file_system_of(address)
-
-        def look() -> Any:
-            system.invalidate_cache()
-            return system.info(path)
-
-        stamp = _stamp_from_store(retry_remote(look, address))
+        stamp = _stamp_from_store(_asked_anew(address, "info"))
         if stamp.size < 0:
             raise FrameError("The server does not report the size of the file", path=address)
         _stamps[address] = stamp
@@ -438,13 +423,18 @@ def stamp_of(address: Address, *, anew: bool = False) -> Stamp:
 
 def is_there(address: Address) -> bool:
     """Return whether there is such a remote file, queried now."""
+    return bool(_asked_anew(address, "exists"))
+
+
+def _asked_anew(address: Address, question: str, **options: Any) -> Any:
+    """Return the answer of a method of a file system, not one of its own cache."""
     system, path = file_system_of(address)
 
     def look() -> Any:
         system.invalidate_cache()
-        return system.exists(path)
+        return getattr(system, question)(path, **options)
 
-    return bool(retry_remote(look, address))
+    return retry_remote(look, address)
 
 
 def is_identified(stamp: Stamp) -> bool:

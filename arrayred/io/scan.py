@@ -4,11 +4,35 @@ Headers are read in blocks of 2880 bytes up to END, never a pixel; a file's size
 the size its header states, so that a truncated frame is found before anything is computed. The
 image is the first HDU that holds one, or the one that is asked for; the cards of the primary header
 follow its own. Further images of the file are `ImageHDU.further`: a part of a file is never used
-silently as the frame (`io.mosaic`). Masks, flags and noise of an image are its `ImageHDU.planes`
-(`io.planes`).
+silently as the frame. Masks, flags and noise of an image are its `ImageHDU.planes`
+(`kind_of`).
 
 Compressed files are recognised by their first bytes, whatever their names; only headers are
 inflated, and what lies before them.
+
+*Extensions of an image*: masks, flags and noise of its pixels. An extension of one of these names
+belongs to the image before it, and is not a frame. Its meaning is decided here alone:
+
+- MASK, BPM: not 0 (NaN too) is bad, as `astropy.nddata.CCDData` and IRAF write it.
+- DQ, FLAGS, QUALITY: the bits of `dq` in products of arrayred. Other programs' bits have other
+  meanings, but 0 is good in all of them (HST, Gemini, LCO): any bit is bad. Beside a mask these
+  bits only name what the mask says.
+- UNCERT (by its UTYPE a standard deviation, a variance or an inverse variance), ERR, SIGMA and the
+  like: standard deviations; VAR, VARIANCE; IVAR. Beside CLEAN, the best estimate, the noise is that
+  of CLEAN and not of the image.
+- Weights, sky, models and pictures: nothing about the pixels as they are.
+
+*Several images of a file* are joined into one frame, and a frame is transposed: `with_all_images`,
+`turned`. A detector read by several amplifiers, or several detectors, are often one image extension
+each. DETSEC (else CCDSEC) of each says which of the detector's pixels it holds, the first number of
+a pair being the end from which it was read; DATASEC where they lie in the image; BIASSEC where its
+overscan is (IRAF's mosaic conventions; NOAO, Gemini and Keck write them). The images are joined if
+these sections agree with them, do not overlap and fill a rectangle. Otherwise only the first image
+is read, and `ImageHDU.warning` reports that with the remedy.
+
+The amplifiers differ in level and gain, and the frame would have a step between them: from each the
+level of its own overscan is subtracted row by row, and its counts are multiplied by its gain over
+that of the first. Different read noises become their root mean square.
 """
 
 from __future__ import annotations
@@ -17,14 +41,15 @@ import errno
 import gzip
 import math
 import os
+import re
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol, TypeVar, cast
+from typing import IO, Any, Literal, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +57,19 @@ from numpy.typing import NDArray
 from arrayred.config.toml import open_plain_file
 from arrayred.errors import ArrayredError, ForeignFileError, FrameError, HeaderError
 from arrayred.io.header import BLOCK, CARD, Header
-from arrayred.io.planes import BESIDE_AN_IMAGE, BEST_NAME, Kind, kind_of, variable_of
 from arrayred.io.remote import Address, Stamp, open_remote, path_or_address, stamp_of
-from arrayred.model import VARIANCE, Sections
+from arrayred.kernels.rows import overscan_levels
+from arrayred.model import (
+    BAD_PIXEL,
+    DQ,
+    REPAIRED,
+    SPOILT,
+    VARIANCE,
+    Section,
+    Sections,
+    consistent_sections,
+    section_numbers,
+)
 
 _MAX_HEADER_BLOCKS = 1000
 _MAX_IMAGE_PIXELS = 2**40
@@ -710,7 +745,7 @@ class ImageHDU:
         or "parts": the pixels are put together from several images, or turned.
     parts : the images that it is put together from.
     further : other images of the file, which may be frames or parts of this one.
-    planes : extensions that tell mask, flags or noise of its pixels (`io.planes`).
+    planes : extensions that tell mask, flags or noise of its pixels (``).
     note : what was decided about the images of the file, for the user; "" if it has only one.
     warning : which images of the file are not read, and the remedy; "" if there are none.
     """
@@ -744,6 +779,11 @@ class ImageHDU:
     def kind(self) -> Kind | None:
         """Return what it tells of the pixels of the image before it; None: nothing."""
         return kind_of(self.name, self.header, PRODUCT_CARD)
+
+    def decoded_with(self, **changes: Any) -> ImageHDU:
+        """Return the image with pixels that are decoded with some changes."""
+        pixels = replace(self.source.pixels, **changes)
+        return replace(self, source=replace(self.source, pixels=pixels))
 
     def planes_of(self, variable: str) -> list[ImageHDU]:
         """Return its planes from which `dq` or `variance` is made."""
@@ -961,3 +1001,400 @@ def _scaled_values(raw: Pixels, pixels: PixelFormat) -> Pixels:
             np.nan
         )
     return values
+
+
+Kind = Literal["mask", "bits", "foreign bits", "std", "var", "ivar"]
+UNCERTAINTIES: Mapping[Any, tuple[Kind, int]] = {
+    "StdDevUncertainty": ("std", 1),
+    "VarianceUncertainty": ("var", 2),
+    "InverseVariance": ("ivar", -2),
+}
+"""Kind and power of the image's unit for each UTYPE, the uncertainties of astropy."""
+_KINDS: Mapping[str, Kind] = {
+    **dict.fromkeys(("MASK", "BPM"), "mask"),
+    **dict.fromkeys(("DQ", "FLAGS", "QUALITY"), "bits"),
+    **dict.fromkeys(
+        ("UNCERT", "ERR", "ERROR", "SIGMA", "STDDEV", "STD", "NOISE", "RMS"), "std"
+    ),
+    **dict.fromkeys(("VAR", "VARIANCE"), "var"),
+    "IVAR": "ivar",
+}  # fmt: skip
+BEST_NAME = "CLEAN"
+BESIDE_AN_IMAGE = {
+    *_KINDS, BEST_NAME, "NREJECT",
+    "WHT", "WEIGHT", "WEIGHTS", "EXPMAP", "CTX", "SKY", "BACKGROUND", "BKG", "MODEL",
+    "PSFIMAGE", "PSF", "PREVIEW", "THUMBNAIL", "THUMB",
+}  # fmt: skip
+"""Names of extensions that belong to the image before them, and are no frames."""
+
+
+def kind_of(name: str, header: Header, product_card: str) -> Kind | None:
+    """Return what an extension holds; None for one that says nothing about the pixels.
+
+    Parameters
+    ----------
+    name : its EXTNAME.
+    header : its cards, then those of the primary header.
+    product_card : the card that tells a product of arrayred.
+    """
+    kind = _KINDS.get(name.upper())
+    if kind == "bits":
+        return "bits" if product_card in header else "foreign bits"
+    told = UNCERTAINTIES.get(header.readable("UTYPE")) if kind == "std" else None
+    return kind if told is None else told[0]
+
+
+def variable_of(kind: Kind) -> str:
+    """Return the variable, `dq` or `variance`, that an extension of a kind gives."""
+    return DQ if kind in ("mask", "bits", "foreign bits") else VARIANCE
+
+
+def flags_of(mask: Pixels | None, bits: Pixels) -> NDArray[np.uint8]:
+    """Return the bits of `dq` from bits, and a mask if there is one (not 0 is bad).
+
+    A pixel that is masked without a reason is a bad_pixel; one that is not masked may be used.
+
+    Examples
+    --------
+    >>> flags_of(np.array([0, 1, 1]), np.array([4, 4, 16], np.uint8))
+    array([ 0,  4, 17], dtype=uint8)
+    """
+    told: NDArray[np.uint8] = bits.astype(np.uint8)
+    if mask is None:
+        return told
+    named = np.where(told & SPOILT == 0, told | np.uint8(BAD_PIXEL), told)
+    return np.where(mask != 0, named, told & np.uint8(REPAIRED))
+
+
+def pixels_of_planes(
+    variable: str, stored: Mapping[Kind, Pixels], shape: tuple[int, ...]
+) -> Pixels:
+    """Return `dq` (uint8) or `variance` (float64) from the pixels of extensions.
+
+    Parameters
+    ----------
+    variable : which of the two.
+    stored : the pixels of each kind of extension; without any, flags are 0 and a variance is NaN.
+    shape : of the pixels.
+    """
+    if variable == DQ:
+        mask = stored.get("mask", stored.get("foreign bits"))
+        return flags_of(mask, stored.get("bits", np.zeros(shape, np.uint8)))
+    if "std" in stored:
+        return np.square(stored["std"], dtype=np.float64)
+    if "var" in stored:
+        return stored["var"].astype(np.float64)
+    if "ivar" in stored:
+        with np.errstate(divide="ignore"):
+            return np.asarray(1.0 / stored["ivar"].astype(np.float64))
+    return np.full(shape, np.nan)
+
+
+_PLACES = ("DETSEC", "CCDSEC")
+_GAINS = ("EGAIN", "GAIN")
+_READ_NOISES = ("RDNOISE", "READNOIS")
+_OF_ONE_IMAGE = re.compile(
+    r"(DATA|BIAS|TRIM|DET|CCD|AMP|ORIG)SEC|EXT(NAME|VER)|CHECKSUM|DATASUM"
+    r"|(CRPIX|CRVAL|CDELT|CTYPE|CUNIT|CROTA)\d[A-Z]?|(CD|PC)\d_\d[A-Z]?|(LT|AT|DT)[VM]\d(_\d)?"
+)
+"""Cards that describe the pixels of one image, not of the frame."""
+
+
+def with_all_images(image: ImageHDU, given: str = "") -> ImageHDU:
+    """Return the frame that the images of a file are parts of, or the first with a warning.
+
+    Parameters
+    ----------
+    image : the first image of a file, with the further ones.
+    given : the image that the user asked for, or "": `image` is that one then.
+    """
+    if given:
+        return replace(image, note=f"read from image {image.title} of their files, as requested")
+    images = (replace(image, further=()), *image.further)
+    names = ", ".join(one.title for one in images)
+    parts, why = _placed_parts(images)
+    if why:
+        told = (
+            f"{len(images)} images per file ({names}): only the first, {image.title}, is read "
+            f"because {why}; use --extension NAME for another"
+        )
+        return replace(image, further=(), warning=told)
+    levelled = any(part.sections.overscan is not None for part in parts)
+    scaled = any(part.factor != 1.0 for part in parts)
+    corrected = ["each overscan-subtracted"] * levelled + ["in the ADU of the first"] * scaled
+    told = f"joined from {len(images)} images ({names})"
+    return ImageHDU(
+        replace(
+            image.source,
+            shape=_frame_shape(parts),
+            pixels=_frame_format(parts),
+        ),
+        _frame_header(images, levelled=levelled),
+        image.hdu,
+        "parts",
+        parts,
+        note=", ".join([told, *corrected]),
+        planes=(planes := _planes_of(parts)),
+        warning=_planes_left_out(parts, planes),
+    )
+
+
+def _planes_of(parts: Sequence[Part]) -> tuple[ImageHDU, ...]:
+    """Return the masks and flags of a frame, put together as its pixels are."""
+    planes = []
+    for kind in dict.fromkeys(plane.kind for plane in parts[0].image.planes_of(DQ)):
+        found = [next((p for p in q.image.planes if p.kind == kind), None) for q in parts]
+        own = tuple(
+            replace(part, image=plane, sections=replace(part.sections, overscan=None), factor=1.0)
+            for part, plane in zip(parts, found, strict=True)
+            if plane is not None
+        )
+        if len(own) == len(parts):
+            shape, pixels = _frame_shape(own), _frame_format(own)
+            source = replace(own[0].image.source, shape=shape, pixels=pixels)
+            planes.append(replace(own[0].image, source=source, packing="parts", parts=own))
+    return tuple(planes)
+
+
+def _planes_left_out(parts: Sequence[Part], planes: Sequence[ImageHDU]) -> str:
+    """Return which extensions of the parts are not used, as a warning."""
+    kinds = {plane.kind for plane in planes}
+    unused = [p.title for part in parts for p in part.image.planes if p.kind not in kinds]
+    if not unused:
+        return ""
+    return (
+        f"{', '.join(unused)} not used: the noise of the images is not joined, and masks only if "
+        "each image has one"
+    )
+
+
+def turned(image: ImageHDU) -> ImageHDU:
+    """Return an image with its rows in the opposite order."""
+    n_rows, n_columns = image.source.shape
+    whole = Sections(None, Section((1, n_columns), (1, n_rows)))
+    header = image.header.copy()
+    header.drop(["CHECKSUM", "DATASUM"])
+    return replace(
+        image,
+        source=replace(image.source, cached=None),
+        header=header,
+        packing="parts",
+        parts=(Part(image, whole, rows_reversed=True),),
+        planes=tuple(map(turned, image.planes)),
+    )
+
+
+# From the sections of the images to the parts of a frame.
+
+
+class _Span(NamedTuple):
+    """First and last pixel along one axis, in the order of the read-out."""
+
+    first: int
+    last: int
+
+    @property
+    def length(self) -> int:
+        return abs(self.last - self.first) + 1
+
+
+def _placed_parts(images: Sequence[ImageHDU]) -> tuple[tuple[Part, ...], str]:
+    """Return the parts of a frame, or none and the reason."""
+    keyword = next((k for k in _PLACES if all(k in image.header for image in images)), None)
+    if keyword is None:
+        return (), "DETSEC is missing"
+    placed = []
+    for image in images:
+        section, kept = _spans(image.header, keyword), _section_kept(image)
+        if section is None or kept is None:
+            return (), f"{keyword} and DATASEC of {image.title} cannot be understood"
+        placed.append((image, section, kept))
+    binnings = {
+        tuple(round(span.length / n) for span, n in zip(section, _size(kept), strict=True))
+        for _, section, kept in placed
+    }
+    x_binning, y_binning = next(iter(binnings))
+    if len(binnings) > 1 or not (x_binning and y_binning):
+        return (), f"{keyword} and DATASEC differ in size"
+    left = min(min(columns) for _, (columns, _), _ in placed)
+    bottom = min(min(rows) for _, (_, rows), _ in placed)
+    factors = _gain_factors(images)
+    parts = []
+    for (image, (columns, rows), kept), factor in zip(placed, factors, strict=True):
+        overscan = _own_section(image, "BIASSEC")
+        sections, why = consistent_sections(overscan, kept, image.source.shape)
+        if sections is None:
+            return (), f"BIASSEC and DATASEC of {image.title} do not fit: {why}"
+        parts.append(
+            Part(
+                image,
+                sections,
+                (min(rows) - bottom) // y_binning,
+                (min(columns) - left) // x_binning,
+                rows.first > rows.last,
+                columns.first > columns.last,
+                factor,
+            )
+        )
+    if not _fill_a_rectangle(parts):
+        return (), f"their {keyword} overlap or leave gaps"
+    return tuple(parts), ""
+
+
+def _spans(header: Header, keyword: str) -> tuple[_Span, _Span] | None:
+    """Return the columns and rows of a section, either of which may run backwards."""
+    found = section_numbers(str(header.readable(keyword) or ""))
+    return None if found is None else (_Span(*found[:2]), _Span(*found[2:]))
+
+
+def _own_section(image: ImageHDU, keyword: str) -> Section | None:
+    return Section.parse(str(image.header.readable(keyword) or ""))
+
+
+def _section_kept(image: ImageHDU) -> Section | None:
+    """Return the section of an image that holds the detector's pixels: all without a DATASEC."""
+    n_rows, n_columns = image.source.shape
+    known = [k for k in ("DATASEC", "TRIMSEC") if k in image.header]
+    kept = _own_section(image, known[0]) if known else Section((1, n_columns), (1, n_rows))
+    return kept if kept is not None and kept.lies_in(image.source.shape) else None
+
+
+def _size(section: Section) -> tuple[int, int]:
+    """Return the numbers of columns and rows of a section."""
+    _, _, n_rows, n_columns = section.window
+    return n_columns, n_rows
+
+
+def _area_of(part: Part) -> tuple[slice, slice]:
+    """Return the rows and columns of the frame that a part fills."""
+    assert part.sections.trim is not None
+    n_columns, n_rows = _size(part.sections.trim)
+    return (
+        slice(part.first_row, part.first_row + n_rows),
+        slice(part.first_column, part.first_column + n_columns),
+    )
+
+
+def _frame_shape(parts: Sequence[Part]) -> tuple[int, int]:
+    areas = [_area_of(part) for part in parts]
+    return max(rows.stop for rows, _ in areas), max(columns.stop for _, columns in areas)
+
+
+def _fill_a_rectangle(parts: Sequence[Part]) -> bool:
+    """Return whether parts fill their rectangle, each pixel once."""
+    edges_y = sorted({edge for rows, _ in map(_area_of, parts) for edge in (rows.start, rows.stop)})
+    edges_x = sorted({edge for _, xs in map(_area_of, parts) for edge in (xs.start, xs.stop)})
+    n_parts = np.zeros((len(edges_y) - 1, len(edges_x) - 1), int)
+    for rows, columns in map(_area_of, parts):
+        n_parts[
+            edges_y.index(rows.start) : edges_y.index(rows.stop),
+            edges_x.index(columns.start) : edges_x.index(columns.stop),
+        ] += 1
+    return bool(np.all(n_parts == 1))
+
+
+def _gain_factors(images: Sequence[ImageHDU]) -> list[float]:
+    """Return the gain of each image over that of the first; 1 where no card tells them apart."""
+    for keyword in _GAINS:
+        gains = [_positive(image.header, [keyword]) for image in images]
+        known = [gain for gain in gains if gain is not None]
+        if len(known) == len(images) and len(set(known)) > 1:
+            return [gain / known[0] for gain in known]
+    return [1.0] * len(images)
+
+
+def _positive(header: Header, keywords: Sequence[str]) -> float | None:
+    """Return the first of some cards that is a positive number, or None."""
+    values = (header.readable(keyword) for keyword in keywords)
+    numbers = (v for v in values if isinstance(v, int | float) and not isinstance(v, bool))
+    return next((float(number) for number in numbers if number > 0), None)
+
+
+def _frame_format(parts: Sequence[Part]) -> PixelFormat:
+    """Return the encoding of a frame: that of all images, or single or double floats."""
+    formats = [part.image.source.pixels for part in parts]
+    if not _is_computed(parts):
+        return formats[0]
+    is_short = all(dtype_of(each).itemsize <= 2 or each.bitpix == -32 for each in formats)
+    return PixelFormat(-32 if is_short else -64)
+
+
+def _is_computed(parts: Sequence[Part]) -> bool:
+    """Return whether the pixels of a frame are computed, not only moved."""
+    changed = any(p.sections.overscan is not None or p.factor != 1.0 for p in parts)
+    return changed or len({part.image.source.pixels for part in parts}) > 1
+
+
+def _frame_header(images: Sequence[ImageHDU], *, levelled: bool) -> Header:
+    """Return the header of a frame: the first image's, less the cards of that image alone."""
+    header = images[0].header.copy()
+    header.drop([keyword for keyword in header if _OF_ONE_IMAGE.fullmatch(keyword)])
+    noises = [_positive(image.header, _READ_NOISES) for image in images]
+    known = [noise for noise in noises if noise is not None]
+    if len(known) == len(images) and len(set(known)) > 1:
+        card = next(keyword for keyword in _READ_NOISES if keyword in header)
+        mean_square = sum(noise**2 for noise in known) / len(known)
+        header.set(card, mean_square**0.5, "root mean square of the amplifiers'")
+    if levelled:
+        header.set(OVERSCAN_CARD, "of each amplifier", "overscan that was subtracted")
+    return header
+
+
+# The pixels of a frame from those of its parts.
+
+
+def put_together(
+    target: IO[bytes],
+    image: ImageHDU,
+    sources: Iterable[PixelSource],
+    pixels_of: Callable[[PixelSource], NDArray[Any]],
+) -> None:
+    """Write the stored pixels of a frame, big-endian, into a new file.
+
+    One part is held in memory at a time.
+
+    Parameters
+    ----------
+    target : the file.
+    image : the frame.
+    sources : of the plain pixels of each part.
+    pixels_of : returns the pixels (y, x) of a source.
+    """
+    stored, n_columns = stored_dtype(image.source.pixels), image.source.shape[1]
+    is_computed = _is_computed(image.parts)
+    for part, source in zip(image.parts, sources, strict=True):
+        if is_computed:
+            values = _corrected(part, pixels_of(source))
+        else:  # the bits, whatever they were found to mean
+            bits = PixelFormat(source.pixels.bitpix)
+            values = _kept(part, pixels_of(replace(source, pixels=bits)))
+        ordered = values[
+            :: -1 if part.rows_reversed else 1, :: -1 if part.columns_reversed else 1
+        ].astype(stored)
+        for row, y in zip(
+            ordered, range(part.first_row, part.first_row + len(ordered)), strict=True
+        ):
+            target.seek((y * n_columns + part.first_column) * stored.itemsize)
+            target.write(row.tobytes())
+
+
+def _kept(part: Part, values: NDArray[Any]) -> NDArray[Any]:
+    assert part.sections.trim is not None
+    row, column, n_rows, n_columns = part.sections.trim.window
+    return values[row - 1 : row - 1 + n_rows, column - 1 : column - 1 + n_columns]
+
+
+def _corrected(part: Part, values: NDArray[Any]) -> NDArray[Any]:
+    """Return the part that is kept, less its overscan level, times its factor, float64."""
+    kept = _kept(part, values).astype(np.float64)
+    overscan, trim = part.sections.overscan, part.sections.trim
+    if overscan is not None and trim is not None:
+        (x0, x1), (y0, y1) = overscan.columns, overscan.rows
+        if part.sections.by_row:
+            (first, last) = trim.rows
+            kept -= overscan_levels(values[first - 1 : last, x0 - 1 : x1])[:, np.newaxis]
+        else:
+            (first, last) = trim.columns
+            kept -= overscan_levels(values[y0 - 1 : y1, first - 1 : last].T)
+    kept *= part.factor
+    return kept

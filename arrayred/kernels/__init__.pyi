@@ -1,8 +1,5 @@
 """The names that `arrayred.kernels` hands on, each from the module it lies in."""
 
-from .blocks import block_factor as block_factor
-from .blocks import block_mean as block_mean
-from .blocks import block_peak as block_peak
 from .combine import LANE_BYTES as LANE_BYTES
 from .combine import STRIP_BYTES as STRIP_BYTES
 from .combine import Scales as Scales

@@ -94,17 +94,6 @@ def robust_std(sample: Values) -> float:
     return 1.4826 * float(np.median(np.abs(sample - np.median(sample))))
 
 
-def line_levels(band: Values) -> Values:
-    """Return the excess of each column's median (x) over that of a band (y, x), at least 0.
-
-    Examples
-    --------
-    >>> line_levels(np.array([[1.0, 1.0, 8.0], [1.0, 1.0, 8.0]]))
-    array([0., 0., 7.])
-    """
-    return np.asarray(np.maximum(np.median(band, axis=0) - np.median(band), 0.0))
-
-
 def bright_runs(bright: NDArray[np.bool_], *, max_gap: int = 0) -> list[tuple[int, int]]:
     """Return the runs of True as half-open (start, stop) pairs, small gaps bridged.
 

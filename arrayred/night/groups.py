@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from arrayred.bands import bytes_of_a_row, rows_of_bands, rows_within
 from arrayred.config import TargetFile
 from arrayred.errors import UsageError
 from arrayred.io.cube import make_cube
 from arrayred.io.frames import Frame, exposure_tolerance, observing_runs
 from arrayred.io.scan import dtype_of
-from arrayred.memory import bytes_of_a_row, rows_of_bands, rows_within
 from arrayred.model import Chunks
 
 if TYPE_CHECKING:
@@ -380,6 +380,20 @@ def list_of_names(names: Sequence[str]) -> str:
     return ", ".join(names) if few else f"{names[0]} to {names[-1]} ({len(names)})"
 
 
+def names_by_text(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return for each text the names that it is about, as `list_of_names`, of (name, text).
+
+    Examples
+    --------
+    >>> names_by_text([("a", "too short"), ("b", "saturated"), ("c", "too short")])
+    {'too short': 'a, c', 'saturated': 'b'}
+    """
+    names: dict[str, list[str]] = defaultdict(list)
+    for name, text in pairs:
+        names[text].append(name)
+    return {text: list_of_names(whose) for text, whose in names.items()}
+
+
 # Groups of frames: `Group`.
 
 _EAGER_BYTES = 256 << 20
@@ -493,7 +507,7 @@ class Group:
         ----------
         memory : bytes that may be held, beyond the results; None: up to 256 MB at once, else bands
             of 64 MB per thread.
-        widened : as in `memory.bytes_per_pixel`.
+        widened : as in `bands.bytes_per_pixel`.
 
         Raises
         ------

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arrayred.config import Instrument, NightFile
-from arrayred.config.instrument import DISPERSION_AXES
-from arrayred.config.night_file import MASTERS
+from arrayred.config.night_file import DISPERSION_AXES, MASTERS
 from arrayred.config.toml import errors_name
 from arrayred.errors import (
     ArrayredError,
@@ -23,6 +22,7 @@ from arrayred.errors import (
     InputError,
     NightError,
     UsageError,
+    counted,
     printable,
 )
 from arrayred.io.cache import open_cache
@@ -112,7 +112,13 @@ class Night:
     @cached_property
     def tree(self) -> xr.DataTree:
         """Its pixels, lazy: a cube (frame, y, x) under ``/raw/<type>/<group>`` for each group."""
-        return tree_of(self.groups)
+        import xarray as xr
+
+        cubes = {
+            f"/{'masters' if group.is_master else 'raw'}/{name}": make_cube(group.frames, "auto")
+            for name, group in self.groups.items()
+        }
+        return xr.DataTree.from_dict(cubes)
 
     def __getitem__(self, name: str) -> xr.Dataset:
         """Return the lazy cube of one group, such as ``night["light/59_Cyg"]``."""
@@ -345,7 +351,7 @@ def pattern_mismatch(pattern: str) -> str:
     return f"its name does not match {pattern!r}"
 
 
-# The groups of a night as a tree of cubes: `raw_groups`, `tree_of`, `cube_at`.
+# The groups of a night as cubes: `raw_groups`, `cube_at`.
 #
 # ``/raw/<type>/<group>`` is the cube of one group: lights by the names of their targets in the
 # plan, darks by exposure, others by what they show. Frames of other shapes, settings or units form
@@ -378,23 +384,6 @@ def raw_groups(night: Night) -> dict[str, Group]:
         if kind in by_type
         for group in grouped.get(kind, lights_of)(by_type[kind])
     }
-
-
-def tree_of(groups: Mapping[str, Group], chunks: Chunks = "auto") -> xr.DataTree:
-    """Return lazy cubes (frame, y, x) of groups as a tree, each under ``/raw/<type>/<group>``.
-
-    Parameters
-    ----------
-    groups : of `raw_groups`.
-    chunks : rows of a dask chunk; "auto": as many as fit into 64 MB.
-    """
-    import xarray as xr
-
-    cubes = {
-        f"/{'masters' if group.is_master else 'raw'}/{name}": make_cube(group.frames, chunks)
-        for name, group in groups.items()
-    }
-    return xr.DataTree.from_dict(cubes)
 
 
 def cube_at(groups: Mapping[str, Group], name: str, chunks: Chunks = "auto") -> xr.Dataset:
@@ -500,7 +489,8 @@ def _night_range(frames: Iterable[Frame]) -> str:
 
 def _remarks(night: Night) -> Iterator[str]:
     """Yield the numbers of unused, repeated and unreadable files, and the first of each."""
-    yield from _counted_reasons("not used", Counter(why for _, why in night.left_out).items())
+    for why, n in Counter(why for _, why in night.left_out).items():
+        yield f"not used: {counted(n, 'frame')}: {why}"
     yield from _first_of_each(
         "duplicates", [f"{one} is {other}" for one, other in night.duplicates.items()]
     )
@@ -510,11 +500,6 @@ def _remarks(night: Night) -> Iterator[str]:
     yield from _first_of_each("problems", [str(problem) for problem in night.problems])
     if not (night.left_out or night.duplicates or night.foreign or night.problems):
         yield "no frames skipped; make_plan shows the use of each frame"
-
-
-def _counted_reasons(what: str, reasons: Iterable[tuple[str, int]]) -> Iterator[str]:
-    for why, n in reasons:
-        yield f"{what}: {n} frame{'s' * (n != 1)}: {why}"
 
 
 def _first_of_each(what: str, lines: Iterable[str]) -> Iterator[str]:

@@ -35,13 +35,22 @@ from arrayred.io.frames import (
 from arrayred.io.header import Value
 from arrayred.io.ledger import PAGE, Ledger
 from arrayred.io.products import product_names
-from arrayred.model import Sections, is_check, level_of, remark_about, to_check, without_level
+from arrayred.model import (
+    FRAME_TYPES,
+    Sections,
+    is_check,
+    level_of,
+    remark_about,
+    to_check,
+    without_level,
+)
 from arrayred.night.groups import (
     Group,
     biases_of,
     darks_of,
     lights_of,
     list_of_names,
+    names_by_text,
     select_by_any,
     slug,
     stem_and_number,
@@ -196,19 +205,12 @@ class Plan:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Return the warnings about the night, and the remarks on its targets, each once."""
-        names: dict[str, list[str]] = defaultdict(list)
-        for target in self.targets:
-            for remark in target.remarks:
-                names[remark].append(target.name)
-        own = (remark_about(list_of_names(who), remark) for remark, who in names.items())
-        return (*self.odd, *own)
+        told = ((target.name, remark) for target in self.targets for remark in target.remarks)
+        return (*self.odd, *(remark_about(who, text) for text, who in names_by_text(told).items()))
 
     def left_out_lines(self) -> list[str]:
         """Return the frames that are not used, a line for each reason."""
-        names: dict[str, list[str]] = defaultdict(list)
-        for name, reason in self.left_out:
-            names[reason].append(name)
-        return [f"{list_of_names(who)}: {why}" for why, who in names.items()]
+        return [f"{who}: {why}" for why, who in names_by_text(self.left_out).items()]
 
     def only(self, names: Collection[str]) -> Plan:
         """Return the plan for some targets, and those whose rows they use.
@@ -295,8 +297,13 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
     if recipe.overscan == "off":
         for kind, frames in usable.items():
             usable[kind] = [replace(frame, sections=None) for frame in frames]
-    calibrations = _calibrations(usable, night.file)
-    wanted = _flat_frames(usable, night.file) if recipe.flat else []
+    named = night.file.masters
+    chosen = {
+        kind: [f for f in usable[kind] if f.path == named.get(kind, f.path)]
+        for kind in ("bias", "dark", "flat")
+    }  # of a kind whose master is named, only that one
+    calibrations = {"bias": biases_of(chosen["bias"]), "dark": darks_of(chosen["dark"])}
+    wanted = chosen["flat"] if recipe.flat else []
     flats, unfit = plan_flats(wanted, calibrations, recipe)
     with errors_name(night.file.path):
         lights = lights_of(usable["light"], night.file.targets, usable["arc"])
@@ -333,11 +340,8 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
 
 def _checks_of(frames: Iterable[Frame]) -> tuple[str, ...]:
     """Return what is to be checked of the frames of a target, a line each."""
-    odd: dict[str, dict[str, None]] = defaultdict(dict)
-    for frame in frames:
-        for warning in filter(is_check, frame.warnings):
-            odd[warning][frame.label] = None
-    return tuple(remark_about(list_of_names([*names]), text) for text, names in odd.items())
+    odd = ((frame.label, text) for frame in frames for text in filter(is_check, frame.warnings))
+    return tuple(remark_about(who, text) for text, who in names_by_text(dict.fromkeys(odd)).items())
 
 
 def _without_spoilt(
@@ -378,21 +382,6 @@ def _with_literal_types(night: Night) -> Night:
         for frame in night.frames
     )
     return replace(night, frames=frames)
-
-
-def _calibrations(usable: Mapping[str, list[Frame]], file: NightFile) -> dict[str, list[Group]]:
-    """Return the groups of biases and darks; if a master is named, only that one."""
-    chosen = {
-        kind: [f for f in usable[kind] if f.path == file.masters.get(kind, f.path)]
-        for kind in ("bias", "dark")
-    }
-    return {"bias": biases_of(chosen["bias"]), "dark": darks_of(chosen["dark"])}
-
-
-def _flat_frames(usable: Mapping[str, list[Frame]], file: NightFile) -> list[Frame]:
-    """Return the flats; if a master is named, only that one."""
-    named = file.masters.get("flat")
-    return [frame for frame in usable["flat"] if named is None or frame.path == named]
 
 
 def _settings_by_target(file: NightFile, lights: Sequence[Group]) -> dict[str, TargetFile]:
@@ -583,8 +572,6 @@ def _in_dependency_order(targets: Sequence[Target]) -> list[Target]:
 
 # Sort frames into usable and unusable ones: `sort_frames`, `problems_of`, `warnings_of`.
 
-_USED_TYPES = ("arc", "bias", "dark", "flat", "light")
-
 
 def sort_frames(
     night: Night, duplicates: Mapping[str, str]
@@ -606,7 +593,7 @@ def sort_frames(
             problems += wrong
         elif frame.label in duplicates:
             left_out.append((frame.label, f"duplicate of {duplicates[frame.label]}"))
-        elif frame.frame_type in _USED_TYPES and not _is_spoilt_dark(frame):
+        elif frame.frame_type in FRAME_TYPES and not _is_spoilt_dark(frame):
             usable[frame.frame_type].append(frame)
         else:
             left_out.append((frame.label, _why_left_out(frame)))
@@ -649,15 +636,14 @@ def warnings_of(night: Night, used: Collection[str] = ()) -> tuple[str, ...]:
     night : the frames.
     used : labels of the frames of targets: what is to be checked of these is left to the targets.
     """
-    odd: dict[str, list[str]] = defaultdict(list)
+    odd: list[tuple[str, str]] = []
     for frame in night.frames:
         if frame.frame_type is None and frame.type_found:
-            odd[f"the frame type {frame.type_found!r} is unknown"].append(frame.label)
-        for warning in frame.warnings:
-            if not (is_check(warning) and frame.label in used):
-                odd[warning].append(frame.label)
+            odd.append((frame.label, f"the frame type {frame.type_found!r} is unknown"))
+        known = frame.label in used
+        odd += [(frame.label, text) for text in frame.warnings if not (known and is_check(text))]
     foreign = [f"{name}: {reason}; not used" for name, reason in night.foreign]
-    return (*foreign, *(remark_about(list_of_names(names), text) for text, names in odd.items()))
+    return (*foreign, *(remark_about(who, text) for text, who in names_by_text(odd).items()))
 
 
 def too_large_errors(night: Night, max_frame_mb: float) -> list[ArrayredError]:
@@ -937,8 +923,7 @@ def night_file_text(night: Night, plan: Plan, recipe: Recipe, path: Path) -> str
         [_NIGHT_FILE_HEAD.rstrip(), *_night_file_top(night, path)],
         ["# Files that are not what their headers say.", "[types]", *_night_file_types(night)],
         *_night_file_exposures(night),
-        _NIGHT_FILE_SETTINGS.rstrip().splitlines()
-        + toml_lines(_settings_beside(recipe, Recipe()).items()),
+        _NIGHT_FILE_SETTINGS.rstrip().splitlines() + toml_lines(recipe.changed().items()),
         ["# Cards of all products.", "[cards]", *toml_lines(night.file.cards.items())],
         *[[*_target_table(target, recipe)] for target in plan.targets],
     ]
@@ -975,7 +960,7 @@ def _night_file_top(night: Night, path: Path) -> Iterator[str]:
 def _night_file_types(night: Night) -> Iterator[str]:
     """Yield the types that are not from headers alone, those of an earlier night file included."""
     given = {name for names in night.file.types.values() for name in names}
-    for kind in ("bias", "dark", "flat", "arc", "light"):
+    for kind in FRAME_TYPES:
         known = list(night.file.types.get(kind, ()))
         found = [
             frame.label
@@ -1018,16 +1003,11 @@ def _target_table(target: Target, recipe: Recipe) -> Iterator[str]:
         yield '# rows = [100, 120]  # or rows_from = "another target"'
     if target.lamps:
         yield f"lamps = {toml_text([lamp.name for lamp in target.lamps])}"
-    yield from toml_lines(_settings_beside(target.recipe, recipe).items())
+    yield from toml_lines(target.recipe.changed(recipe).items())
     named = CARDS.values()
     others = {card: value for card, value in target.cards.items() if card not in named}
     if others:
         yield f"cards = {{ {', '.join(toml_lines(others.items()))} }}"
-
-
-def _settings_beside(recipe: Recipe, from_other: Recipe) -> dict[str, object]:
-    """Return the settings that differ from another recipe's."""
-    return {name: v for name, v in vars(recipe).items() if v != vars(from_other)[name]}
 
 
 def _cards_to_edit(target: Target) -> dict[str, object]:

@@ -19,7 +19,7 @@ the content of a file. Importing this package does not import matplotlib.
 =============================  ==================================================================
 """
 
-from arrayred.plots import figures, nights
+from arrayred.plots import figures
 from arrayred.plots.paper import drawn, png, svg
 
 arc = drawn(figures.arc)
@@ -34,10 +34,10 @@ rows = drawn(figures.rows)
 search_look = drawn(figures.search_look)
 spectrum = drawn(figures.spectrum)
 trace = drawn(figures.trace)
-drift = drawn(nights.drift)
-frames = drawn(nights.frames)
-night = drawn(nights.night)
-pixel_history = drawn(nights.pixel_history)
+drift = drawn(figures.drift)
+frames = drawn(figures.frames)
+night = drawn(figures.night)
+pixel_history = drawn(figures.pixel_history)
 
 __all__ = [
     "arc",

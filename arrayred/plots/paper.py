@@ -19,6 +19,7 @@ import numpy as np
 
 from arrayred.errors import printable
 from arrayred.plots.panels import (
+    COLOURS,
     Area,
     Axis,
     Bars,
@@ -33,8 +34,8 @@ from arrayred.plots.panels import (
     Span,
     Strokes,
     days,
+    reduced,
 )
-from arrayred.plots.style import COLOURS, reduced
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

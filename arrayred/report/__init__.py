@@ -8,7 +8,7 @@ fills; every text of a header or a file name is escaped there.
 
 *Why no matplotlib*: its figures are white on a dark page, their letters shrink with the screen, and
 four of them take a second and 400 kB a target. Here an image is a small PNG, and the lines over it
-or beside it are SVG between labels of HTML (`charts`): 30 ms and 60 kB a target, in the page's own
+or beside it are SVG between labels of HTML (`render`): 30 ms and 60 kB a target, in the page's own
 colours, light or dark, at any width. The content (aperture, sky bands, grey levels) is decided by
 `arrayred.plots`, so that page and figures agree.
 """

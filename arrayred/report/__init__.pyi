@@ -1,15 +1,15 @@
 """The names that `arrayred.report` hands on, each from the module it lies in."""
 
-from .charts import dots as dots
-from .charts import encode_png as encode_png
-from .charts import thumbnail as thumbnail
 from .pages import index_page as index_page
 from .pages import night_page as night_page
 from .pages import write_index as write_index
 from .pages import write_report as write_report
 from .render import anchor as anchor
 from .render import below as below
+from .render import dots as dots
+from .render import encode_png as encode_png
 from .render import read as read
+from .render import thumbnail as thumbnail
 from .run import MOST_PICTURES as MOST_PICTURES
 from .run import Account as Account
 from .run import Finished as Finished

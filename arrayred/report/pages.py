@@ -1,7 +1,7 @@
 """Make the page of a night and the index of many nights: `write_report`, `write_index`.
 
 What a page shows is decided here, its HTML is written by the templates (`render`), its figures are
-laid out by `charts`. Each frame has a line, and a thumbnail where there are few (32). Of more than
+laid out by `render`. Each frame has a line, and a thumbnail where there are few (32). Of more than
 300 frames those of the same type and use share a line, with a thumbnail of one of them; frames that
 are not used are listed with the reason. So the page of 10,000 frames stays short, and states where
 it shows only a part.
@@ -49,14 +49,13 @@ from arrayred.model import (
     transpose_to_x,
     without_level,
 )
-from arrayred.night.groups import list_of_names, slug
-from arrayred.plots.figures import arc, compare, quick_look, search_look
-from arrayred.plots.nights import Shift, detector, shifts
-from arrayred.plots.style import SERIES
-from arrayred.report import charts
-from arrayred.report.charts import ChartRow
+from arrayred.night.groups import list_of_names, names_by_text, slug
+from arrayred.plots.figures import Shift, arc, compare, detector, quick_look, search_look, shifts
+from arrayred.plots.panels import SERIES
+from arrayred.report import render
 from arrayred.report.render import (
     UNKNOWN,
+    ChartRow,
     difference,
     is_number,
     number,
@@ -81,11 +80,6 @@ from arrayred.steps.solution import wavelength_texts
 
 if TYPE_CHECKING:
     import xarray as xr
-
-_STATES = {"good": "good", "check": "check", "failed": "failed",
-           "interrupted": "interrupted"}  # fmt: skip
-"""The states of targets and nights, as they are written: "check" where a person should look."""
-
 
 # The page of one night: `night_page`.
 
@@ -127,7 +121,7 @@ def night_page(finished: Finished) -> Page:
         title=f"{name}: arrayred report",
         heading=f"Night of {name}" if name[:1].isdecimal() else name.capitalize(),
         verdict=verdict,
-        verdict_name=_STATES[verdict].capitalize(),
+        verdict_name=verdict.capitalize(),
         tiles=_tiles(finished, targets),
         sections=[title for title, is_there in sections.items() if is_there],
         account=account,
@@ -135,7 +129,6 @@ def night_page(finished: Finished) -> Page:
         together=_together(targets),
         failed=failed,
         flexure=flexure,
-        state_names=_STATES,
         versions=", ".join(
             [*(f"{what} {version}" for what, version in account.versions.items()),
              f"algorithm {ALGORITHM}"]
@@ -202,7 +195,7 @@ def _together(targets: Sequence[Shown]) -> list[ChartRow]:
     spectra = {one.name: one.spectra[0].spectrum for one in targets if one.spectra}
     if not 1 < len(spectra) <= len(SERIES):
         return []
-    return charts.figure(compare(spectra, title="flux / median", normalised=True))
+    return render.figure(compare(spectra, title="flux / median", normalised=True))
 
 
 def _flexure(targets: Sequence[Shown]) -> list[ChartRow]:
@@ -221,7 +214,7 @@ def _flexure(targets: Sequence[Shown]) -> list[ChartRow]:
             for name, shift in _lamp_shifts(*one.lamps).items():
                 moved.setdefault(name, shift)
     sheet = shifts([*found, *moved.values()])
-    return [] if sheet is None else charts.figure(sheet)
+    return [] if sheet is None else render.figure(sheet)
 
 
 def _lamp_shifts(arc: xr.Dataset, lines: xr.Dataset) -> dict[str, Shift]:
@@ -321,7 +314,7 @@ def _frames(finished: Finished) -> dict[str, Any]:
         "frame_heads": ("", f"frame{many}", "type", "#exposure", "start, UTC", "#°C",
                         "#median, ADU", "used for"),
         "foreign": _foreign(account.left_out),
-        "drift": [] if drift is None else charts.figure(drift),
+        "drift": [] if drift is None else render.figure(drift),
     }  # fmt: skip
 
 
@@ -348,7 +341,7 @@ def _thumbnails(finished: Finished) -> dict[str, bytes]:
     ):
         with suppress(FrameError):  # a frame that cannot be read has no thumbnail
             pixels = FrameStack([plain_pixels(frame.image)])[0, :, :]
-            found[frame.label] = charts.thumbnail(pixels)
+            found[frame.label] = render.thumbnail(pixels)
     return found
 
 
@@ -418,10 +411,8 @@ def _range(values: Sequence[float | None], decimals: int) -> str:
 
 def _foreign(left_out: Sequence[tuple[str, str]]) -> list[str]:
     """Return the files that are not frames of the night, by reason."""
-    names: dict[str, list[str]] = defaultdict(list)
-    for name, reason in left_out:
-        names[reason].append(name.rpartition("/")[2])
-    return [f"{list_of_names(files)}: {reason}" for reason, files in names.items()]
+    named = names_by_text((name.rpartition("/")[2], reason) for name, reason in left_out)
+    return [f"{files}: {reason}" for reason, files in named.items()]
 
 
 # The section of one target: image, rows, spectrum and numbers: `Shown`.
@@ -459,7 +450,7 @@ class Found:
         if self.lamps is None:
             return []
         with suppress(UsageError):  # lines of a user that are all alike
-            return charts.figure(arc(*self.lamps, title=self.stem))
+            return render.figure(arc(*self.lamps, title=self.stem))
         return []
 
     @property
@@ -649,7 +640,7 @@ class Shown:
     @cached_property
     def spark(self) -> str:
         """The sparkline of its first spectrum, "" where there is none."""
-        return charts.spark(self.spectra[0].spectrum["flux"].values) if self.spectra else ""
+        return render.spark(self.spectra[0].spectrum["flux"].values) if self.spectra else ""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -709,7 +700,7 @@ def shown(finished: Finished, target: TargetLine) -> Shown:
     found = []
     for (stem, spectrum), own in zip(spectra.items(), lamps, strict=True):
         name = stem if len(spectra) > 1 else target.name
-        figure = charts.figure(quick_look(image, spectrum, name))
+        figure = render.figure(quick_look(image, spectrum, name))
         found.append(Found(stem, spectrum, target, figure, n_rejected, own))
     if not found:
         return _without_spectrum(target, image, files=files)
@@ -723,7 +714,7 @@ def _without_spectrum(
     if image is None:
         return Shown(target, damage=damage, files=files)
     sheet = search_look(image, target.name, threshold=target.threshold)
-    figure = Search(sheet.title, charts.figure(sheet))
+    figure = Search(sheet.title, render.figure(sheet))
     image = image.drop_vars(image.data_vars)
     return Shown(target, image, damage=damage, search=figure, files=files)
 
@@ -767,11 +758,6 @@ class Row:
     def order(self) -> tuple[int, str, str]:
         """Sort key: failed targets first, then nights by name."""
         return _RANK.get(self.state, 1), self.label, self.target
-
-    @property
-    def state_name(self) -> str:
-        """Its state as it is written."""
-        return _STATES.get(self.state, self.state)
 
     @property
     def spark(self) -> str:
@@ -832,9 +818,8 @@ def index_page(out: Path) -> bytes:
             "No reduced night found here", path=out, hint="Name an output folder of arrayred."
         )
     counts = Counter(row.state for row in rows if row.target)
-    words = _STATES | {"check": "to check"}
     tiles = [
-        (str(n), f"{'target' if n == 1 else 'targets'} {words[state]}")
+        (str(n), f"{'target' if n == 1 else 'targets'} {'to check' if state == 'check' else state}")
         for state, n in sorted(counts.items(), key=lambda count: _RANK[count[0]])
     ]
     n_failed = len({row.label for row in rows if not row.target})

@@ -381,6 +381,12 @@ class Finished:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def nothing_finished_error(place: Path) -> UsageError:
+    """Return the error of a folder that is no output folder."""
+    hint = "Name an output folder of `arrayred reduce`."
+    return UsageError("No finished products found here", path=place, hint=hint)
+
+
 def gathered(out: Path, ledger: Ledger) -> Finished:
     """Return the finished night of an output folder.
 
@@ -396,11 +402,7 @@ def gathered(out: Path, ledger: Ledger) -> Finished:
     entries = {entry.name: entry for entry in ledger.entries() if entry.name != PAGE_ENTRY}
     account = read_account(ledger)
     if account is None and not entries:
-        raise UsageError(
-            "No finished products found here",
-            path=out,
-            hint="Name an output folder of `arrayred reduce`.",
-        )
+        raise nothing_finished_error(out)
     account = account or Account((), ())
     inputs = {path: sha for entry in entries.values() for path, sha in entry.inputs.items()}
     raw = {path: _state(path, inputs, ledger) for path in _looked_at(account.frames)}
@@ -465,9 +467,7 @@ def _is_in_cache(path: Path) -> bool:
 
 def _as_understood(frame: Frame, line: FrameLine) -> Frame:
     """Return a frame whose counts are read as in the run (unsigned or signed)."""
-    source = frame.image.source
-    pixels = replace(source.pixels, wrapped=line.wrapped)
-    image = replace(frame.image, source=replace(source, pixels=pixels))
+    image = frame.image.decoded_with(wrapped=line.wrapped)
     return replace(frame, label=line.label, image=image)
 
 

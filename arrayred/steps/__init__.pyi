@@ -7,7 +7,6 @@ from .calibrate import divide_by_flat as divide_by_flat
 from .calibrate import divide_flat as divide_flat
 from .calibrate import flat_level as flat_level
 from .calibrate import illuminated_level as illuminated_level
-from .calibrate import lamp_colour as lamp_colour
 from .calibrate import normalise_flat as normalise_flat
 from .calibrate import overscan_levels as overscan_levels
 from .calibrate import scaled_median as scaled_median
@@ -43,11 +42,6 @@ from .find import Threshold as Threshold
 from .find import detect_rows as detect_rows
 from .find import find_all_rows as find_all_rows
 from .find import find_rows as find_rows
-from .moffat import ColumnStack as ColumnStack
-from .moffat import Moffat as Moffat
-from .moffat import TracePixels as TracePixels
-from .moffat import fit_moffat as fit_moffat
-from .moffat import fit_pair as fit_pair
 from .noise import VarianceFactor as VarianceFactor
 from .noise import drop_impossible as drop_impossible
 from .noise import estimate_flat_noise as estimate_flat_noise
@@ -69,12 +63,16 @@ from .sky import column_medians as column_medians
 from .sky import fit_columns as fit_columns
 from .sky import fit_sky as fit_sky
 from .sky import lean_of_lines as lean_of_lines
-from .sky import sky_at as sky_at
 from .sky import typical_rows as typical_rows
 from .trace import Centroids as Centroids
+from .trace import ColumnStack as ColumnStack
+from .trace import Moffat as Moffat
+from .trace import TracePixels as TracePixels
 from .trace import bin_columns as bin_columns
 from .trace import evaluate_trace as evaluate_trace
 from .trace import find_centroids as find_centroids
+from .trace import fit_moffat as fit_moffat
+from .trace import fit_pair as fit_pair
 from .trace import fit_polynomial as fit_polynomial
 from .trace import fit_trace as fit_trace
 from .trace import half_height_of as half_height_of

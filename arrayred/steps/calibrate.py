@@ -290,29 +290,6 @@ def scaled_median(
     return out
 
 
-def lamp_colour(image: Image) -> LampColour:
-    """Return the smooth variation of a flat along its columns (x): the spectrum of the lamp.
-
-    Parameters
-    ----------
-    image : a flat (y, x), dispersed along x.
-
-    Returns
-    -------
-    curve (x), positive. It is fitted to the medians of the columns within the illuminated rows, so
-    that a flat divided by it is 1 in the middle of the slit in every column. NaN in columns that
-    are not illuminated, or of which it is not known what is lamp and what is response.
-
-    Examples
-    --------
-    >>> lamp = 100.0 + np.arange(60.0)
-    >>> bool(np.allclose(lamp_colour(np.tile(lamp, (5, 1))), lamp, rtol=1e-4))
-    True
-    """
-    lamp = _spectrum_of_lamp(image)
-    return np.where(lamp.doubtful, np.nan, lamp.level)
-
-
 class _Lamp(NamedTuple):
     """The spectrum of a lamp.
 

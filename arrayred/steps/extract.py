@@ -34,15 +34,19 @@ from arrayred.model import (
     dq_attrs,
     with_columns_of,
 )
-from arrayred.steps.moffat import (
+from arrayred.steps.trace import (
     ColumnStack,
     Moffat,
+    Neighbour,
     TracePixels,
     fit_moffat,
+    fit_trace,
+    half_height_of,
+    relative_width,
     stack_columns,
     sums_by_number,
+    touching_rows,
 )
-from arrayred.steps.trace import Neighbour, fit_trace, half_height_of, relative_width, touching_rows
 
 if TYPE_CHECKING:
     import xarray as xr

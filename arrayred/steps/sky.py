@@ -996,7 +996,7 @@ def _fine_structure(sky: Values) -> Values:
     return sky - (sums[:, _CONTINUUM_WIDTH:] - sums[:, :-_CONTINUUM_WIDTH]) / _CONTINUUM_WIDTH
 
 
-# Sky bands beside a star, and the sky under it: `fit_sky`, `sky_at`.
+# Sky bands beside a star, and the sky under it: `fit_sky`.
 #
 # The bands are whole rows of the image, the same for all columns, clear of the trace everywhere.
 # They do not follow a tilted trace: the sky depends on the slit, not on the star. Rows that are the
@@ -1115,25 +1115,6 @@ def fit_sky(
         plane = fit.leaning.on_rows(away)
         sky = sky.assign(on_rows=((Y, X), plane, told)).assign_coords({Y: y})
     return _with_remarks_on_sky(sky, bands, method, fit, why)
-
-
-def sky_at(sky: xr.Dataset, trace: xr.Dataset, y: Labels) -> NDArray[np.float64]:
-    """Return the sky on some rows of each column.
-
-    Parameters
-    ----------
-    sky : the sky of `fit_sky`.
-    trace : `center` (x).
-    y : FITS numbers of rows.
-
-    Returns
-    -------
-    values (y, x), in the unit of the sky's level.
-    """
-    if "on_rows" in sky:
-        return np.asarray(sky["on_rows"].sel({Y: y}).values)
-    distance = np.asarray(y)[:, np.newaxis] - trace["center"].values
-    return np.asarray(sky["level"].values + sky["slope"].values * distance)
 
 
 def aperture_edges(
@@ -1270,15 +1251,9 @@ def _band_on_side(away: Labels, near: int, offset: int, wanted: int) -> Labels:
 
 def _given_bands(star: _SkyStar, band: RowRange) -> SkyBands:
     """Return the parts of a given band beside the spectrum."""
+    first, last = _checked_band(band, star.image)
     numbers = star.image[Y].values
-    if not numbers[0] <= band[0] <= band[1] <= numbers[-1]:
-        raise SkyBandError(
-            f"The sky rows {band[0]}:{band[1]} are outside the image (rows "
-            f"{numbers[0]}:{numbers[-1]})",
-            value=band,
-            hint="Use rows of the image; both ends are included.",
-        )
-    inside = numbers[(numbers >= band[0]) & (numbers <= band[1])]
+    inside = numbers[(numbers >= first) & (numbers <= last)]
     bands = SkyBands(inside[inside < star.low], inside[inside > star.high])
     if max(map(len, bands)) == 0:
         raise within_spectrum(band, (star.low, star.high))

@@ -28,8 +28,7 @@ _FORKS.set_forkserver_preload(
     [
         "pytest",
         "arrayred.cli.reduce",
-        "arrayred.cli.inspect",
-        "arrayred.cli.simulate",
+        "arrayred.cli.commands",
         "arrayred.batch",
         "arrayred.report.run",
         "arrayred.pipeline",

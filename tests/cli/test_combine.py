@@ -13,11 +13,11 @@ import pytest
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from arrayred.bands import COMBINING
 from arrayred.cli import COMMANDS
 from arrayred.cli.combine import combine
 from arrayred.cli.options import SizeParam
 from arrayred.combine_files import METHODS
-from arrayred.memory import COMBINING
 from tests.cli.conftest import Call
 from tests.cli.test_catalogue_pixels import rewrite
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from astropy.io import fits
 
-from arrayred.cli.inspect import inspect
+from arrayred.cli.commands import inspect
 from tests.cli import forked
 from tests.cli.conftest import Call, Told, contents
 from tests.cli.test_prompts import Terminal

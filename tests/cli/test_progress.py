@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from arrayred.cli import progress
-from arrayred.cli.progress import ProgressBar, shown_stages
+from arrayred.cli import layout
+from arrayred.cli.layout import ProgressBar, shown_stages
 from arrayred.progress import handled, progressed, stage
 from tests.cli.conftest import Call
 from tests.cli.test_prompts import Terminal
@@ -30,7 +30,7 @@ class Screen(io.StringIO):
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     """Return a terminal, for `redirect_stderr`, on which nobody need wait for long."""
-    monkeypatch.setattr(progress, "_BAR_DELAY_S", 0.02)
+    monkeypatch.setattr(layout, "_BAR_DELAY_S", 0.02)
     for name, value in {"TERM": "xterm", "COLUMNS": "100"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -58,7 +58,7 @@ def test_a_stage_that_takes_long_has_a_bar_which_goes_with_it(screen: Screen) ->
 def test_a_stage_that_takes_no_time_has_none(
     screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "_BAR_DELAY_S", 30.0)
+    monkeypatch.setattr(layout, "_BAR_DELAY_S", 30.0)
     with redirect_stderr(screen), shown_stages(), stage("combine"):
         progressed(1, 2)
     assert screen.getvalue() == ""

@@ -14,7 +14,7 @@ from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from arrayred.cli.simulate import simulate
+from arrayred.cli.commands import simulate
 from arrayred.simulate import Detector, SimulatedNight, Sky, Star
 from tests.cli import forked
 from tests.cli.conftest import Call, contents
@@ -318,7 +318,7 @@ def test_every_dialect_holds_the_same_pixels_and_reduces_to_the_same_spectrum(
 def test_progress_is_shown_on_a_terminal_where_there_is_much_to_write(
     tmp_path: Path, shape: str, delay: float
 ) -> None:
-    patience = {"arrayred.cli.progress._BAR_DELAY_S": delay}
+    patience = {"arrayred.cli.layout._BAR_DELAY_S": delay}
     command = ("simulate", "made", "--shape", shape)
     with Terminal(*command, cwd=tmp_path, patches=patience) as terminal:
         assert terminal.ended() == 0

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from arrayred.bands import COMBINING
 from arrayred.combine_files import CombineOptions, layout_of
 from arrayred.config import Instrument
 from arrayred.errors import UsageError
 from arrayred.io import frame_from_header
 from arrayred.io.scan import scan
-from arrayred.memory import COMBINING
 from tests.combine_files.conftest import write_frame
 
 MB = 1 << 20

@@ -14,6 +14,7 @@ from astropy.io import fits
 from astropy.stats import sigma_clip
 from numpy.typing import NDArray
 
+from arrayred.bands import COMBINING
 from arrayred.combine_files import (
     CombineChecks,
     CombineOptions,
@@ -22,7 +23,6 @@ from arrayred.combine_files import (
 )
 from arrayred.errors import FrameError, MismatchError, StorageError, UsageError
 from arrayred.io import pixels as reading
-from arrayred.memory import COMBINING
 from tests.combine_files.conftest import Write, write_frame
 
 Array = NDArray[Any]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrayred.explore import MOST_DOTS, BlockStatistic, Window, levels, picture
-from arrayred.plots.style import Scale, Stretch, stretch_of
+from arrayred.plots.panels import Scale, Stretch, stretch_of
 
 SCALES = get_args(Scale)
 

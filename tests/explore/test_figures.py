@@ -12,6 +12,7 @@ from bokeh.models import GlyphRenderer, LinearColorMapper
 from arrayred.explore import PALETTES, ImageView, PanelView, Window
 from arrayred.plots.figures import extraction, span_of
 from arrayred.plots.panels import (
+    COLOURS,
     Area,
     Axis,
     Bars,
@@ -24,7 +25,6 @@ from arrayred.plots.panels import (
     Strokes,
     time_axis,
 )
-from arrayred.plots.style import COLOURS
 
 ROWS_AND_SKY = span_of((10, 20), "y", "aperture"), span_of((30, 40), "y", "sky")
 Dragged = list[tuple[str, tuple[int, int]]]

@@ -11,7 +11,7 @@ import pytest
 from astropy.io import fits
 
 from arrayred.batch import Job, OutputOptions, reduce_one
-from arrayred.explore.interactive import INTERACTIVE, write_interactive
+from arrayred.explore.figures import INTERACTIVE, write_interactive
 from arrayred.io import verify_outputs
 from arrayred.simulate import Star
 from tests.cli.two_stars import DENEB, taken

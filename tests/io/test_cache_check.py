@@ -321,16 +321,6 @@ def test_the_cache_of_another_version_is_refused(store: Path, forge: Edit) -> No
         open_cache(store)
 
 
-def test_the_cache_of_an_earlier_version_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    store = tmp_path / "night.zarr"
-    store.mkdir()
-    (store / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
-    (store / "COMPLETE.json").write_text('{"schema": 2, "key": "", "files": {}}')
-    with pytest.raises(FrameError, match="another version") as caught:
-        ar.open_night(store)
-    assert "arrayred cache NIGHT" in caught.value.hint
-
-
 @pytest.mark.parametrize("how", ["gone", "unmarked"])
 def test_a_cache_without_its_mark_holds_no_frames(how: str, store: Path) -> None:
     root = store / "zarr.json"

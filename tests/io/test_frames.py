@@ -391,19 +391,6 @@ def test_three_levels_are_the_default(tree: Path) -> None:
     assert list_files(tree) == list_files(tree, depth=3)
 
 
-@pytest.mark.parametrize(
-    ("pattern", "names"),
-    [
-        ("a*", {"a.fit", "f.fit/a.fit", "one/a.fit", "one/two/a.fit"}),
-        ("*.fts", {"c.fts"}),
-        ("one/*", {"one/a.fit"}),
-        ("*.txt", set()),
-    ],
-)
-def test_a_pattern_chooses_among_them(pattern: str, names: set[str], tree: Path) -> None:
-    assert {str(path.relative_to(tree)) for path in list_files(tree, pattern)} == names
-
-
 @pytest.mark.parametrize("name", ["absent", "a.fit"])
 def test_what_is_no_folder_is_an_error_with_its_name(name: str, tree: Path) -> None:
     with pytest.raises(InputError) as caught:

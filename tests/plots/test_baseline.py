@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 import arrayred as ar
 from arrayred.io import write_frames
-from arrayred.plots import figures, style
+from arrayred.plots import figures, panels
 from arrayred.simulate import Detector, Star
 
 BASELINE = Path(__file__).with_name("baseline")
@@ -120,8 +120,8 @@ def missing_aperture(drawn: Drawn, _: pytest.MonkeyPatch) -> Figure:
 
 
 def swapped_colours(drawn: Drawn, patch: pytest.MonkeyPatch) -> Figure:
-    patch.setitem(style.COLOURS, "sky", "#D55E00")
-    patch.setitem(style.COLOURS, "aperture", "#56B4E9")
+    patch.setitem(panels.COLOURS, "sky", "#D55E00")
+    patch.setitem(panels.COLOURS, "aperture", "#56B4E9")
     return drawn.figure("image")
 
 

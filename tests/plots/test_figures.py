@@ -12,9 +12,9 @@ import pytest
 import xarray as xr
 
 import arrayred as ar
-from arrayred.plots import figures, nights, paper
+from arrayred.plots import figures, paper
 from arrayred.plots.panels import Axis, Curve, Level, Panel, Pixels, Points, Span
-from arrayred.report import charts
+from arrayred.report import render
 from tests.plots.conftest import NAME
 
 Products = tuple[xr.Dataset, xr.Dataset]
@@ -22,7 +22,7 @@ Products = tuple[xr.Dataset, xr.Dataset]
 
 def test_descriptions_need_no_renderer() -> None:
     script = (
-        "import sys; import arrayred.plots.figures, arrayred.plots.nights\n"
+        "import sys; import arrayred.plots.figures, arrayred.plots.figures\n"
         "import arrayred.report.pages\n"
         "assert not {'matplotlib', 'bokeh', 'panel'} & set(sys.modules)\n"
     )
@@ -31,7 +31,7 @@ def test_descriptions_need_no_renderer() -> None:
 
 def test_paper_and_page_have_the_limits_and_labels_of_the_description(products: Products) -> None:
     sheet = figures.quick_look(*products, NAME)
-    shown = [chart for row in charts.figure(sheet) for chart in row.charts]
+    shown = [chart for row in render.figure(sheet) for chart in row.charts]
     panels = [panel for row in sheet.rows for panel in row]
     for panel, chart, axes in zip(panels, shown, paper.draw(sheet).axes, strict=True):
         assert axes.get_xlim() == (panel.x.low, panel.x.high)
@@ -93,14 +93,14 @@ class Timed:
 def test_darks_of_more_exposures_than_there_are_colours_share_one() -> None:
     frames = [Timed(str(i), "dark", float(i), f"2024-03-01T20:{i:02d}") for i in range(8)]
     frames.append(Timed("b", "bias", 0.0, "2024-03-01T21:00", None))
-    sheet = nights.detector(frames, {frame.label: 1000.0 for frame in frames})
+    sheet = figures.detector(frames, {frame.label: 1000.0 for frame in frames})
     assert sheet is not None
     (warm, dark), *_ = sheet.rows
     labels = [mark.label for mark in dark.marks if isinstance(mark, Points)]
     assert labels == [*(f"dark {i} s" for i in range(5)), "other darks", "bias"]
     assert sum(np.size(mark.x) for mark in dark.marks if isinstance(mark, Points)) == 9
     assert re.search("8 frames", warm.summary)
-    assert nights.detector(frames[:1], {}) is None
+    assert figures.detector(frames[:1], {}) is None
 
 
 def test_drawn_functions_keep_name_signature_and_documentation() -> None:

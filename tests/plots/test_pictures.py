@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 import arrayred as ar
 from arrayred.model import BAD_PIXEL, COSMIC_RAY, SATURATED
 from arrayred.plots.figures import _shortened
-from arrayred.plots.style import FLAG_COLOURS, SKY_BLUE, VERMILION, reduced, stretch_of
+from arrayred.plots.panels import FLAG_COLOURS, SKY_BLUE, VERMILION, reduced, stretch_of
 from tests.plots.conftest import texts
 
 Products = tuple[xr.Dataset, xr.Dataset]

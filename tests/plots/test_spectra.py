@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import arrayred as ar
-from arrayred.report import charts
+from arrayred.report import render
 from tests.plots.conftest import texts
 
 Products = tuple[xr.Dataset, xr.Dataset]
@@ -110,7 +110,7 @@ def test_columns_without_flux_or_noise_leave_gaps(spectrum: xr.Dataset, value: f
     for draw in (ar.plots.spectrum, ar.plots.noise):
         assert ar.plots.png(draw(broken)).startswith(b"\x89PNG")
         assert "<svg" in ar.plots.svg(draw(broken))
-    assert charts.spark(broken["flux"].values).count("M") == 2
+    assert render.spark(broken["flux"].values).count("M") == 2
 
 
 def test_a_spectrum_of_nothing_is_drawn(spectrum: xr.Dataset) -> None:

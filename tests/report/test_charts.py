@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from arrayred.plots.panels import (
+    COLOURS,
     Area,
     Axis,
     Bars,
@@ -26,16 +27,16 @@ from arrayred.plots.panels import (
     Strokes,
     around,
     ends_of,
+    stretch_of,
     time_axis,
 )
-from arrayred.plots.style import COLOURS, stretch_of
-from arrayred.report import charts, encode_png, read
+from arrayred.report import encode_png, read, render
 
 UNIT = Axis("", 0.0, 1.0)
 
 
 def path_of(mark: Any, x: Axis, y: Axis) -> str:
-    return charts.stroke(mark, x, y).steps
+    return render.stroke(mark, x, y).steps
 
 
 def walked(path: str) -> list[list[tuple[int, int]]]:
@@ -114,8 +115,8 @@ def test_flagged_pixels_are_laid_over_their_image_and_explained() -> None:
     mask = np.eye(5, dtype=bool)
     pixels = Pixels(np.ones((5, 5)), (0.5, 5.5, 0.5, 5.5), stretch_of(np.ones((5, 5))))
     flags = Flags((("flag-saturated", mask, "saturated: 5 pixels"),), (0.5, 5.5, 0.5, 5.5))
-    assert len(charts.chart(Panel(UNIT, UNIT, (pixels, flags))).images) == 2
-    assert charts.dots(flags) != charts.dots(Flags(((*flags.masks[0][:1], ~mask, ""),), (0,) * 4))
+    assert len(render.chart(Panel(UNIT, UNIT, (pixels, flags))).images) == 2
+    assert render.dots(flags) != render.dots(Flags(((*flags.masks[0][:1], ~mask, ""),), (0,) * 4))
 
 
 def test_dots_leave_out_what_is_unknown() -> None:
@@ -127,7 +128,7 @@ def test_dots_leave_out_what_is_unknown() -> None:
 @example(3602879702.203125, 1e-06)
 def test_ticks_are_few_round_and_within(low: float, width: float) -> None:
     axis = Axis("", *ends_of([low, low + width]))
-    ticks = charts.ticks(axis)
+    ticks = render.ticks(axis)
     assert len(ticks) <= 8
     assert all(-1e-9 <= p <= 1 + 1e-9 for p in axis.place([value for value, _ in ticks]))
 
@@ -138,13 +139,13 @@ def test_a_bent_axis_is_linear_within_its_width_and_holds_what_is_bright() -> No
     assert places[0] == 0
     assert places[3] == 1
     assert places[1] - places[0] == pytest.approx(places[2] - places[1], rel=1e-3)
-    assert [text for _, text in charts.ticks(axis)] == ["0", "1000", "10000"]
+    assert [text for _, text in render.ticks(axis)] == ["0", "1000", "10000"]
 
 
 def test_the_day_stands_below_the_time_where_it_changes() -> None:
     start = np.datetime64("2024-03-01T20:00")
     x = time_axis(np.array([start, start + np.timedelta64(6, "h")]))
-    drawn = charts.chart(Panel(x, UNIT, (), name="drift"))
+    drawn = render.chart(Panel(x, UNIT, (), name="drift"))
     names = [(label.text, label.day) for label in drawn.labels if label.side == "x"]
     assert names[0] == ("20:00", "2024-03-01")
     assert names[4] == ("00:00", "03-02")
@@ -160,10 +161,10 @@ def test_an_axis_about_nothing_is_an_axis(values: list[float]) -> None:
 
 def test_a_spark_shows_the_shape_of_a_spectrum_in_few_bytes() -> None:
     flux = np.sin(np.arange(4096) / 300) + np.random.default_rng(0).normal(0, 0.05, 4096)
-    (drawn,) = walked(charts.spark(flux))
+    (drawn,) = walked(render.spark(flux))
     assert (min(d for _, d in drawn), max(d for _, d in drawn)) == (1, 29)
-    assert len(charts.spark(flux)) < 600
-    assert charts.spark(np.full(9, np.nan)) == ""
+    assert len(render.spark(flux)) < 600
+    assert render.spark(np.full(9, np.nan)) == ""
 
 
 @pytest.mark.parametrize("role", COLOURS)

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from arrayred.io import FrameStack, Ledger, sample_frame
 from arrayred.night import make_plan, open_night
-from arrayred.plots.panels import Pixels
-from arrayred.plots.style import stretch_of
+from arrayred.plots.panels import Pixels, stretch_of
 from arrayred.report import MOST_PICTURES, FrameLine, dots, gathered, levelled, pictured, thumbnail
 from tests.report.conftest import reduced
 

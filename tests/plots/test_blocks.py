@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrayred.kernels import block_factor, block_mean, block_peak
+from arrayred.plots.panels import block_factor, block_mean, block_peak
 
 
 def one_by_one(image: np.ndarray, factor: int, of: object) -> np.ndarray:
