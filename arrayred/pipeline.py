@@ -100,6 +100,7 @@ from arrayred.steps.cosmic import (
     FrameOutliers,
     find_cosmic_rays,
     grid_of,
+    moved_outliers,
     replace_hit_columns,
     without_hits,
 )
@@ -438,7 +439,9 @@ class AlignedLights(NamedTuple):
 
     def hits_in_lights(self) -> FrameOutliers | None:
         """Return the cosmic rays at their pixels in the lights."""
-        return None if self.hits is None else self.hits.moved(self.shifts, grid_of(self.image))
+        if self.hits is None:
+            return None
+        return moved_outliers(self.hits, self.shifts, grid_of(self.image))
 
     def frames(self) -> Iterator[xr.Dataset]:
         """Yield each frame (y, x), computed, without its cosmic rays, dispersed along x."""

@@ -24,6 +24,7 @@ from .cosmic import TileGrid as TileGrid
 from .cosmic import compare_frames as compare_frames
 from .cosmic import comparison_input as comparison_input
 from .cosmic import merge_outliers as merge_outliers
+from .cosmic import moved_outliers as moved_outliers
 from .cosmic import moved_star_pixels as moved_star_pixels
 from .cosmic import values_at as values_at
 from .extract import AperturePixels as AperturePixels

@@ -97,21 +97,25 @@ class FrameOutliers(NamedTuple):
         where = np.unique(outliers.where).astype(np.intp)
         return where, outliers.flags(len(frames), where)
 
-    def moved(self, shifts: NDArray[np.intp], grid: TileGrid) -> FrameOutliers:
-        """Return the same at the pixels from which frames were moved.
 
-        Parameters
-        ----------
-        shifts : (frame, 2), by which frames were moved back across and along the dispersion.
-        grid : tiles of the image.
-        """
-        frame = self.outliers.frame.astype(np.intp)
-        y, x = np.divmod(self.outliers.where.astype(np.intp), grid.shape[1])
-        across, along = shifts[frame].T
-        y, x = (y + along, x + across) if grid.upright else (y + across, x + along)
-        inside = (y >= 0) & (y < grid.shape[0]) & (x >= 0) & (x < grid.shape[1])
-        where = (y * grid.shape[1] + x)[inside]
-        return FrameOutliers(self.frames, PixelOutliers.of(frame[inside], where))
+def moved_outliers(
+    outliers: FrameOutliers, shifts: NDArray[np.intp], grid: TileGrid
+) -> FrameOutliers:
+    """Return rejected values at the pixels from which frames were moved.
+
+    Parameters
+    ----------
+    outliers : in frames as they were moved.
+    shifts : (frame, 2), by which frames were moved back across and along the dispersion.
+    grid : tiles of the image.
+    """
+    frame = outliers.outliers.frame.astype(np.intp)
+    y, x = np.divmod(outliers.outliers.where.astype(np.intp), grid.shape[1])
+    across, along = shifts[frame].T
+    y, x = (y + along, x + across) if grid.upright else (y + across, x + along)
+    inside = (y >= 0) & (y < grid.shape[0]) & (x >= 0) & (x < grid.shape[1])
+    where = (y * grid.shape[1] + x)[inside]
+    return FrameOutliers(outliers.frames, PixelOutliers.of(frame[inside], where))
 
 
 def flag_cosmic_rays(
