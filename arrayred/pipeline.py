@@ -51,6 +51,7 @@ from arrayred.io.cube import read_mask
 from arrayred.io.pixels import local_file_of
 from arrayred.io.products import open_product, solution_of
 from arrayred.kernels.noise import finite_median
+from arrayred.kernels.reject import FrameOutliers
 from arrayred.kernels.rows import bright_runs
 from arrayred.model import (
     BAD_PIXEL,
@@ -97,7 +98,6 @@ from arrayred.steps.combine import (
     widen_variance,
 )
 from arrayred.steps.cosmic import (
-    FrameOutliers,
     find_cosmic_rays,
     grid_of,
     moved_outliers,

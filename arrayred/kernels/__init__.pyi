@@ -26,7 +26,9 @@ from .noise import median_factor as median_factor
 from .noise import minmax_factor as minmax_factor
 from .noise import photon_transfer as photon_transfer
 from .noise import rounding_variance as rounding_variance
+from .reject import FrameOutliers as FrameOutliers
 from .reject import NoiseClip as NoiseClip
+from .reject import PixelOutliers as PixelOutliers
 from .reject import clipped_mean as clipped_mean
 from .reject import compare_tiles as compare_tiles
 from .reject import dark_excess as dark_excess

@@ -32,6 +32,7 @@ order).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -867,3 +868,63 @@ def _fit_scale(squares: Values, products: Values, xi: Values) -> Values:
     scale = found[..., 0, :] + found[..., 1, :] * xi
     scale += found[..., 2, :] * (xi * xi)
     return np.asarray(scale)
+
+
+# What was rejected: `FrameOutliers`.
+
+
+class PixelOutliers(NamedTuple):
+    """Rejected values, sorted by pixel and then by frame.
+
+    In 320 frames one pixel in fifteen has an outlier, and hardly ever a second one: as planes
+    (frame, pixel) they took 1.2 GiB, and as a list 17 bytes each.
+
+    Parameters
+    ----------
+    frame : frame of each value.
+    where : flat index of each value in (y, x), ascending.
+    """
+
+    frame: NDArray[np.integer[Any]]
+    where: NDArray[np.integer[Any]]
+
+    @classmethod
+    def of(cls, frame: NDArray[np.integer[Any]], where: NDArray[np.integer[Any]]) -> PixelOutliers:
+        """Sort values, given in any order, by pixel and then by frame."""
+        order = np.lexsort((frame, where))
+        return cls(frame[order], where[order])
+
+    def flags(self, n_frames: int, pixels: Indices) -> Flags:
+        """Return whether each pixel, ascending, is rejected in each frame (frame, pixel)."""
+        flagged = np.zeros((n_frames, pixels.size), np.bool_)
+        if pixels.size:
+            ends = np.array([pixels[0], pixels[-1] + 1], self.where.dtype)
+            first, stop = np.searchsorted(self.where, ends)
+            where = self.where[first:stop].astype(np.intp)
+            at = np.searchsorted(pixels, where)
+            here = pixels[at] == where
+            flagged[self.frame[first:stop][here], at[here]] = True
+        return flagged
+
+
+class FrameOutliers(NamedTuple):
+    """Values rejected from each frame.
+
+    Parameters
+    ----------
+    frames : labels of the frames.
+    outliers : the rejected values.
+    """
+
+    frames: tuple[str, ...]
+    outliers: PixelOutliers
+
+    def of(self, labels: Iterable[str]) -> tuple[Indices, Flags]:
+        """Return the pixels rejected from some frames, and their flags (frame, pixel)."""
+        frames = [self.frames.index(label) for label in labels if label in self.frames]
+        row = np.full(len(self.frames), -1)
+        row[frames] = np.arange(len(frames))
+        own = row[self.outliers.frame] >= 0
+        outliers = PixelOutliers(row[self.outliers.frame[own]], self.outliers.where[own])
+        where = np.unique(outliers.where).astype(np.intp)
+        return where, outliers.flags(len(frames), where)

@@ -17,9 +17,7 @@ from .calibrate import trim as trim
 from .calibrate import with_bad_pixels as with_bad_pixels
 from .combine import find_scales as find_scales
 from .cosmic import OUTLIER_DTYPE as OUTLIER_DTYPE
-from .cosmic import FrameOutliers as FrameOutliers
 from .cosmic import OutlierRecords as OutlierRecords
-from .cosmic import PixelOutliers as PixelOutliers
 from .cosmic import TileGrid as TileGrid
 from .cosmic import compare_frames as compare_frames
 from .cosmic import comparison_input as comparison_input

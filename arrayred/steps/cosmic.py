@@ -26,7 +26,7 @@ from arrayred.errors import UsageError
 from arrayred.kernels import reject as kernel
 from arrayred.kernels.combine import mean_of_strip, median
 from arrayred.kernels.noise import PixelNoise, finite_median, finite_medians
-from arrayred.kernels.reject import mean_without
+from arrayred.kernels.reject import FrameOutliers, PixelOutliers, mean_without
 from arrayred.model import (
     CLEAN,
     CLEAN_METHOD,
@@ -73,29 +73,6 @@ _HIT_COLUMN_SIGMA = 3.0
 """Standard deviations above the mean of the frames beyond which the flux of their average holds a
 cosmic ray: without one the two differ by 0.3."""
 _SHARP, _CONTRAST = 5.0, 10.0
-
-
-class FrameOutliers(NamedTuple):
-    """Values rejected from each frame.
-
-    Parameters
-    ----------
-    frames : labels of the frames.
-    outliers : the rejected values.
-    """
-
-    frames: tuple[str, ...]
-    outliers: PixelOutliers
-
-    def of(self, labels: Iterable[str]) -> tuple[Indices, Flags]:
-        """Return the pixels rejected from some frames, and their flags (frame, pixel)."""
-        frames = [self.frames.index(label) for label in labels if label in self.frames]
-        row = np.full(len(self.frames), -1)
-        row[frames] = np.arange(len(frames))
-        own = row[self.outliers.frame] >= 0
-        outliers = PixelOutliers(row[self.outliers.frame[own]], self.outliers.where[own])
-        where = np.unique(outliers.where).astype(np.intp)
-        return where, outliers.flags(len(frames), where)
 
 
 def moved_outliers(
@@ -1167,7 +1144,7 @@ def _connected_pixels(where: Indices, some: Indices, grid: TileGrid) -> Indices:
     return some
 
 
-# Storage of outliers of single frames: `PixelOutliers`.
+# Storage of outliers of single frames, until they are `PixelOutliers`.
 #
 # A night of 320 light frames of 2048 x 2048 has two million outliers. They are found tile by tile,
 # a few hundred at a time, and are collected in large blocks: as many small arrays would, once
@@ -1178,40 +1155,6 @@ OUTLIER_DTYPE = np.dtype([("frame", "u4"), ("where", "u4"), ("above", "f8"), ("h
 of its pixel, adu, and whether it is a hit by itself."""
 _MERGED_OUTLIERS = 1 << 19
 OutlierRecords = NDArray[np.void]
-
-
-class PixelOutliers(NamedTuple):
-    """Rejected values, sorted by pixel and then by frame.
-
-    In 320 frames one pixel in fifteen has an outlier, and hardly ever a second one: as planes
-    (frame, pixel) they took 1.2 GiB, and as a list 17 bytes each.
-
-    Parameters
-    ----------
-    frame : frame of each value.
-    where : flat index of each value in (y, x), ascending.
-    """
-
-    frame: NDArray[np.integer[Any]]
-    where: NDArray[np.integer[Any]]
-
-    @classmethod
-    def of(cls, frame: NDArray[np.integer[Any]], where: NDArray[np.integer[Any]]) -> PixelOutliers:
-        """Sort values, given in any order, by pixel and then by frame."""
-        order = np.lexsort((frame, where))
-        return cls(frame[order], where[order])
-
-    def flags(self, n_frames: int, pixels: Indices) -> Flags:
-        """Return whether each pixel, ascending, is rejected in each frame (frame, pixel)."""
-        flagged = np.zeros((n_frames, pixels.size), np.bool_)
-        if pixels.size:
-            ends = np.array([pixels[0], pixels[-1] + 1], self.where.dtype)
-            first, stop = np.searchsorted(self.where, ends)
-            where = self.where[first:stop].astype(np.intp)
-            at = np.searchsorted(pixels, where)
-            here = pixels[at] == where
-            flagged[self.frame[first:stop][here], at[here]] = True
-        return flagged
 
 
 def merge_outliers(parts: Iterable[OutlierRecords]) -> list[OutlierRecords]:

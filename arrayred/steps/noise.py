@@ -49,6 +49,7 @@ from arrayred.kernels.noise import (
     rounding_variance,
     variance_by_method,
 )
+from arrayred.kernels.reject import FrameOutliers
 from arrayred.model import (
     BAD_PIXEL,
     CLEAN,
@@ -81,8 +82,6 @@ from arrayred.steps.calibrate import quotient_variance, subtract_dark
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from arrayred.steps.cosmic import FrameOutliers
 
 _HOT_PIXEL_SIGMA = 5.0
 """Threshold of a hot pixel, in sigma of the master, so that noise is not taken for charge."""

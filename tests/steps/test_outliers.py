@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from arrayred.kernels import FrameOutliers, PixelOutliers
 from arrayred.steps import (
     OUTLIER_DTYPE,
-    FrameOutliers,
     OutlierRecords,
-    PixelOutliers,
     cosmic,
     merge_outliers,
 )
