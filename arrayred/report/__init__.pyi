@@ -1,7 +1,6 @@
 """The names that `arrayred.report` hands on, each from the module it lies in."""
 
 from .charts import dots as dots
-from .charts import encode_png as encode_png
 from .charts import thumbnail as thumbnail
 from .pages import index_page as index_page
 from .pages import night_page as night_page

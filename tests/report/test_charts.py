@@ -28,8 +28,8 @@ from arrayred.plots.panels import (
     ends_of,
     time_axis,
 )
-from arrayred.plots.style import COLOURS, stretch_of
-from arrayred.report import charts, encode_png, read
+from arrayred.plots.style import COLOURS, encode_png, stretch_of
+from arrayred.report import charts, read
 
 UNIT = Axis("", 0.0, 1.0)
 
