@@ -804,6 +804,9 @@ def sigma_of(variance: NDArray[Any], dtype: str = "float64") -> NDArray[Any]:
         return np.asarray(np.sqrt(variance, dtype=kind))
 
 
+_COMPARED_SIGMAS = 1 << 14
+
+
 def variance_of(sigma: NDArray[Any]) -> NDArray[Any]:
     """Return the variances whose `sigma_of` is the given one to the bit, float32 if sufficient.
 
@@ -813,12 +816,17 @@ def variance_of(sigma: NDArray[Any]) -> NDArray[Any]:
     >>> variance_of(sigma_of(variance)).dtype, variance_of(np.array([1.1])).dtype
     (dtype('float32'), dtype('float64'))
     """
-    exact = np.square(sigma, dtype=np.float64)
+    exact: NDArray[Any] = np.asarray(np.square(sigma, dtype=np.float64))
     with np.errstate(over="ignore"):
-        narrow = exact.astype(np.float32)
-    wide = sigma.astype(np.float64)
-    differs = (sigma_of(narrow) != wide) & (wide == wide)  # a NaN is one in both
-    return np.asarray(exact if differs.any() else narrow)
+        narrow: NDArray[Any] = exact.astype(np.float32)
+    # Of sigmas that were rounded to float32 the first piece tells it.
+    of_narrow, of_sigma = narrow.reshape(-1), sigma.reshape(-1)
+    for first in range(0, sigma.size, _COMPARED_SIGMAS):
+        piece = slice(first, first + _COMPARED_SIGMAS)
+        wide = of_sigma[piece].astype(np.float64)
+        if ((sigma_of(of_narrow[piece]) != wide) & (wide == wide)).any():  # a NaN is one in both
+            return exact
+    return narrow
 
 
 def labelled_planes(

@@ -7,13 +7,16 @@ labels. A renderer chooses what belongs to its medium: fonts, line widths, round
 number of dots of an image, and the colour of a *role*: the meaning of a mark, such as "flux",
 "aperture" or "sky" (`COLOURS` lists them; the page's colours follow its theme).
 
-Grey levels are decided here too (`stretch_of`), and images are reduced to visible detail, with
+Grey levels are decided here too (`stretch_of`), images are reduced to visible detail, and PNGs are
+written, with
 numpy alone: the report and the explorer need no matplotlib.
 """
 
 from __future__ import annotations
 
 import math
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -177,7 +180,12 @@ def reduced(counts: Counts, most_rows: int, most_columns: int) -> NDArray[np.flo
     steps = [-(-size // limit) for size, limit in zip(counts.shape, most, strict=True)]
     if steps == [1, 1]:
         return np.asarray(counts, np.float64)
-    sums, numbers = _summed(counts, steps), _summed(np.ones(counts.shape, np.bool_), steps)
+    sums = _summed(counts, steps)
+    heights, widths = (
+        np.diff(np.append(np.arange(0, size, step), size))
+        for size, step in zip(counts.shape, steps, strict=True)
+    )
+    numbers = np.outer(heights, widths).astype(np.float64)
     if not np.isfinite(sums).all():
         known = np.isfinite(counts)
         sums, numbers = _summed(np.where(known, counts, 0.0), steps), _summed(known, steps)
@@ -196,6 +204,60 @@ def _summed(values: NDArray[Any], steps: Sequence[int]) -> NDArray[np.float64]:
             sums[: len(part)] += part
         values = sums.T
     return values
+
+
+# PNG with numpy and zlib: `encode_png`.
+#
+# A dozen lines, a tenth of the time that the import of a library takes, and the same bytes wherever
+# zlib is the same.
+
+_PALETTE = 3
+_KINDS = {1: 0, 3: 2, 4: 6}
+"""The types of pixels in a PNG, by the number of their values."""
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def encode_png(
+    pixels: NDArray[np.uint8],
+    palette: NDArray[np.uint8] | None = None,
+    *,
+    level: int = 6,
+    dpi: float = 0.0,
+) -> bytes:
+    r"""Return greys, indices of a palette, or colours, as a PNG.
+
+    Parameters
+    ----------
+    pixels : (row, column), the first row on top; greys from 0 to 255, or indices of the palette;
+        (row, column, 3 or 4), red, green, blue and opacity.
+    palette : (n, 4), red, green, blue and opacity, n <= 256; None: greys or colours.
+    level : of zlib, from 1, fastest, to 9, smallest.
+    dpi : pixels an inch, to be told; 0: unknown.
+
+    Examples
+    --------
+    >>> encode_png(np.zeros((2, 3), np.uint8))[:8]
+    b'\x89PNG\r\n\x1a\n'
+    """
+    n_rows, n_columns, *each = pixels.shape
+    kind = _KINDS[each[0] if each else 1] if palette is None else _PALETTE
+    lines = np.zeros((n_rows, pixels[0].size + 1), np.uint8)
+    lines[:, 1:] = pixels.reshape(n_rows, -1)
+    parts = [_chunk(b"IHDR", struct.pack(">IIBBBBB", n_columns, n_rows, 8, kind, 0, 0, 0))]
+    if palette is not None:
+        parts.append(_chunk(b"PLTE", palette[:, :3].tobytes()))
+        if (palette[:, 3] < 255).any():
+            parts.append(_chunk(b"tRNS", palette[:, 3].tobytes()))
+    if dpi:
+        per_metre = round(dpi / 0.0254)
+        parts.append(_chunk(b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1)))
+    parts += [_chunk(b"IDAT", zlib.compress(lines.tobytes(), level)), _chunk(b"IEND", b"")]
+    return _SIGNATURE + b"".join(parts)
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    check = zlib.crc32(content, zlib.crc32(name))
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", check)
 
 
 # For screens, blocks are pixels of the image whole: a mean shows faint features, a peak small ones,

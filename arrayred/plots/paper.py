@@ -34,6 +34,7 @@ from arrayred.plots.panels import (
     Span,
     Strokes,
     days,
+    encode_png,
     reduced,
 )
 
@@ -47,8 +48,9 @@ _MOST_ROWS, _MOST_COLUMNS = 600, 1200
 _DENSE = 2000
 """Most points of a mark that is a path in an SVG; one of more is an image: so a spectrum of 4,000
 columns takes 190 kB instead of 430 kB."""
-_COMPRESSION = 3
-"""Of zlib: half the time of its default, 6, for 5 % more bytes."""
+_COMPRESSION = 1
+"""Of zlib. Unfiltered colours, of which large areas are alike, take a third of the time that the
+filters of matplotlib's own writer take, and 5 % fewer bytes."""
 _NOTHING: dict[str, str | None] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _LINE = 110
 """Letters of a legend that fit above the axes."""
@@ -425,12 +427,12 @@ def png(figure: Figure, *, dpi: float = DPI) -> bytes:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    buffer = io.BytesIO()
     with painting(figure, dpi):
-        paint = FigureCanvasAgg(figure).print_png
-        how = {"compress_level": _COMPRESSION}
-        paint(buffer, metadata={"Software": None}, pil_kwargs=how)  # type: ignore[no-untyped-call]
-    return buffer.getvalue()
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()  # type: ignore[no-untyped-call]
+        pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    opaque = bool((pixels[:, :, 3] == 255).all())
+    return encode_png(pixels[:, :, :3] if opaque else pixels, level=_COMPRESSION, dpi=dpi)
 
 
 def drawn_png(sheet: Sheet) -> bytes:

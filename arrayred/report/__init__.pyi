@@ -7,7 +7,6 @@ from .pages import write_report as write_report
 from .render import anchor as anchor
 from .render import below as below
 from .render import dots as dots
-from .render import encode_png as encode_png
 from .render import read as read
 from .render import thumbnail as thumbnail
 from .run import MOST_PICTURES as MOST_PICTURES

@@ -19,8 +19,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-import struct
-import zlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -51,6 +49,7 @@ from arrayred.plots.panels import (
     Strokes,
     Values,
     days,
+    encode_png,
     reduced,
     stretch_of,
 )
@@ -558,46 +557,6 @@ def short(value: float) -> str:
         if abs(value) >= (100 * factor if letter == "k" else factor):
             return f"{value / factor:.4g}{letter}"
     return f"{value:g}"
-
-
-# PNG with numpy and zlib: `encode_png`.
-#
-# A dozen lines, a tenth of the time that the import of a library takes, and the same bytes wherever
-# zlib is the same.
-
-_GREY, _PALETTE = 0, 3
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
-def encode_png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None) -> bytes:
-    r"""Return greys, or indices of a palette, as a PNG.
-
-    Parameters
-    ----------
-    pixels : (row, column), the first row on top; greys from 0 to 255, or indices of the palette.
-    palette : (n, 4), red, green, blue and opacity, n <= 256; None: greys.
-
-    Examples
-    --------
-    >>> encode_png(np.zeros((2, 3), np.uint8))[:8]
-    b'\x89PNG\r\n\x1a\n'
-    """
-    n_rows, n_columns = pixels.shape
-    kind = _GREY if palette is None else _PALETTE
-    lines = np.zeros((n_rows, n_columns + 1), np.uint8)
-    lines[:, 1:] = pixels
-    parts = [_chunk(b"IHDR", struct.pack(">IIBBBBB", n_columns, n_rows, 8, kind, 0, 0, 0))]
-    if palette is not None:
-        parts.append(_chunk(b"PLTE", palette[:, :3].tobytes()))
-        if (palette[:, 3] < 255).any():
-            parts.append(_chunk(b"tRNS", palette[:, 3].tobytes()))
-    parts += [_chunk(b"IDAT", zlib.compress(lines.tobytes(), 6)), _chunk(b"IEND", b"")]
-    return _SIGNATURE + b"".join(parts)
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    check = zlib.crc32(content, zlib.crc32(name))
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", check)
 
 
 def _grey_png(counts: Counts, stretch: Stretch, most: tuple[int, int]) -> bytes:

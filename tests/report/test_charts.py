@@ -26,11 +26,12 @@ from arrayred.plots.panels import (
     Span,
     Strokes,
     around,
+    encode_png,
     ends_of,
     stretch_of,
     time_axis,
 )
-from arrayred.report import encode_png, read, render
+from arrayred.report import read, render
 
 UNIT = Axis("", 0.0, 1.0)
 
