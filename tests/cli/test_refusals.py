@@ -37,6 +37,24 @@ def test_no_dark_at_all_is_said_once_for_all_targets(two: Path, arrayred: Call) 
     assert arrayred("reduce", two, "-o", "out", *QUIET, "--no-dark").code == 0
 
 
+@pytest.mark.parametrize(("kind", "word"), [("light", "Aufnahme"), ("dark", "dark,lamp off")])
+def test_a_type_word_that_is_unknown_is_named_with_the_line_that_tells_it(
+    night: Path, arrayred: Call, kind: str, word: str
+) -> None:
+    for path in sorted(night.glob(f"{kind}*")):
+        fits.setval(path, "IMAGETYP", value=word)
+    last = len(list(night.glob(f"{kind}*")))
+    told = arrayred("reduce", night, "-o", "out", *QUIET)
+    assert told.code == 4
+    (line,) = (line for line in told.err.splitlines() if "is unknown" in line)
+    assert f"{kind}-001" in line
+    assert f"the frame type {word!r} is unknown. Set it in a night file (" in line
+    (remedy,) = re.findall(r"\(\[types\] TYPE = (.*?)\)", line)
+    assert remedy == f'["{kind}-001..00{last}"]'
+    Path("types.toml").write_text(f"[types]\n{kind} = {remedy}\n")
+    assert arrayred("reduce", night, "-o", "out", *QUIET, "--night-file", "types.toml").code == 0
+
+
 @pytest.mark.parametrize(("exptime", "scaled"), [(590.0, False), (660.0, True), (5.0, False)])
 def test_a_dark_of_another_exposure_is_offered_only_where_that_makes_sense(
     night: Path, arrayred: Call, exptime: float, scaled: bool
