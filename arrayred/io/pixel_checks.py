@@ -933,6 +933,8 @@ def _checked_level(frame: Frame, references: Sequence[_Reference]) -> Frame:
         return _with_its_bias(frame, sample, references) if is_below_the_darks else frame
     if below <= _FAR * noise:
         return frame
+    if _AS_FRACTIONS in floor.frame.warnings and _AS_FRACTIONS not in frame.warnings:
+        return _with_refusal(frame, sample, floor, _OTHER_SCALE, "Store both as counts")
     if abs(sample.low) >= floor.sample.level / 2:
         return _with_refusal(frame, sample, floor, _TOO_LOW)
     letter = "B" if frame.frame_type in ("bias", "dark") else "D"
@@ -945,6 +947,10 @@ def _checked_level(frame: Frame, references: Sequence[_Reference]) -> Frame:
 _DARK_IS_THERE = "records dark subtraction, but the pixels are those of a raw frame"
 _BIAS_NOT_SUBTRACTED = "records bias subtraction, but the pixels are those of a raw frame"
 _BIAS_IS_THERE = "records bias subtraction, but the pixels are not below the bias level"
+_OTHER_SCALE = (
+    "records nothing, but the pixels are below those of frames stored as fractions, whose full "
+    "scale may be another than 65535"
+)
 _TOO_LOW = "records nothing, but the pixels are below those of any raw frame"
 
 
@@ -966,14 +972,20 @@ def _with_its_bias(frame: Frame, sample: PixelSample, references: Sequence[_Refe
     return replace(frame, keeps_bias=True, warnings=(*frame.warnings, told))
 
 
-def _with_refusal(frame: Frame, sample: PixelSample, floor: _Reference, finding: str) -> Frame:
+def _with_refusal(
+    frame: Frame,
+    sample: PixelSample,
+    floor: _Reference,
+    finding: str,
+    remedy: str = "Correct CALSTAT in the header",
+) -> Frame:
     error = MismatchError(
         f"CALSTAT {frame.calstat!r} {finding}: 5% of the pixels are below {sample.low:g}, "
         f"and below {floor.sample.low:g} in {floor.told}",
         path=frame.path,
         keyword="CALSTAT",
         value=frame.calstat,
-        hint="Correct CALSTAT in the header, or exclude the frame.",
+        hint=f"{remedy}, or exclude the frame.",
     )
     return replace(frame, refusals=(*frame.refusals, error))
 
@@ -1491,14 +1503,15 @@ def _as_counts(frame: Frame) -> Frame:
 # Frames whose rows were written in opposite orders: `in_one_row_order`.
 #
 # ROWORDER is TOP-DOWN or BOTTOM-UP. Where all frames have the same, or only some have the card,
-# nothing is turned, and row numbers are those of the files.
+# nothing is turned, and row numbers are those of the files. The header of a frame that is turned
+# says so, as that of a master made of it must: else the master would be turned again.
 
 _ROW_ORDERS = ("TOP-DOWN", "BOTTOM-UP")
 
 
 def in_one_row_order(frames: Sequence[Frame]) -> list[Frame]:
     """Return the frames, those turned whose ROWORDER is not that of most lights."""
-    orders = {frame.label: _row_order(frame) for frame in frames}
+    orders = {frame.label: row_order(frame) for frame in frames}
     if len(set(filter(None, orders.values()))) < 2:
         return list(frames)
     lights = [orders[frame.label] for frame in frames if frame.frame_type == "light"]
@@ -1508,7 +1521,7 @@ def in_one_row_order(frames: Sequence[Frame]) -> list[Frame]:
     return [_turned(f, others[f.label], common) if f.label in others else f for f in frames]
 
 
-def _row_order(frame: Frame) -> str:
+def row_order(frame: Frame) -> str:
     """Return ROWORDER, or "" where it is not known."""
     value = str(frame.image.header.readable("ROWORDER") or "").strip().upper()
     return value if value in _ROW_ORDERS else ""
@@ -1518,10 +1531,11 @@ def _turned(frame: Frame, order: str, common: str) -> Frame:
     from arrayred.io.mosaic import turned  # few nights need it
 
     told = f"upside down (ROWORDER is {order}, elsewhere {common}); flipped"
-    sections = frame.sections
+    sections, image = frame.sections, turned(frame.image)
+    image.header.set("ROWORDER", common, "order of the rows, as flipped")  # products are, too
     return replace(
         frame,
-        image=turned(frame.image),
+        image=image,
         sections=None if sections is None else sections.upside_down(frame.shape[0]),
         verdicts=(*frame.verdicts, PixelDecision("header", told)),
         warnings=(*frame.warnings, told),

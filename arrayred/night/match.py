@@ -21,7 +21,7 @@ from typing import NamedTuple
 from arrayred.config import Recipe
 from arrayred.errors import NoDarkError, UsageError
 from arrayred.io.frames import ROUNDING_SLACK, Frame, observing_runs
-from arrayred.io.pixel_checks import target_change_warnings, why_flat_unusable
+from arrayred.io.pixel_checks import row_order, target_change_warnings, why_flat_unusable
 from arrayred.model import to_check
 from arrayred.night.groups import (
     Group,
@@ -137,6 +137,10 @@ def dark_remarks(lights: Group, dark: Group) -> tuple[str, ...]:
     flips = {frame.flip for frame in (*lights.frames, *dark.frames) if frame.flip is not None}
     if len(flips) > 1:
         told = f"frames are flipped differently: {', '.join(map(repr, sorted(flips)))}"
+        remarks.append(to_check(told))
+    orders = {row_order(frame) for frame in (*lights.frames, *dark.frames)}
+    if "" in orders and len(orders) > 1:
+        told = "only some frames have ROWORDER (TOP-DOWN or BOTTOM-UP): others may be upside down"
         remarks.append(to_check(told))
     return tuple(remarks)
 

@@ -1075,6 +1075,8 @@ def test_a_packed_frame_that_is_damaged_is_named(night: Path, arrayred: Call, su
         (".Z", b"\x1f\x9d\x90", r"compress \(\.Z\)"),
         (".zst", b"\x28\xb5\x2f\xfd", r"zstd \(\.zst\)"),
         (".7z", b"7z\xbc\xaf\x27\x1c", r"7-Zip \(\.7z\)"),
+        (".lz4", b"\x04\x22\x4d\x18", r"lz4 \(\.lz4\)"),
+        (".rar", b"Rar!\x1a\x07", r"RAR \(\.rar\)"),
     ],
 )
 def test_a_frame_packed_in_a_way_that_cannot_be_read_is_told(
