@@ -61,6 +61,16 @@ def report(out: Path, overwrite: bool, interactive: bool, quiet: bool) -> None:
     arrayred report reduced --interactive
     """
     from arrayred.io.publish import output_lock
+
+    _require_products(out)
+    with output_lock(out):
+        for page in _write_pages(out, overwrite=overwrite, interactive=interactive):
+            if not quiet:
+                click.echo(printable(str(page)))
+
+
+def _require_products(out: Path) -> None:
+    """Raise UsageError for a folder that is no output, before anything is written into it."""
     from arrayred.report.pages import is_night, nights_in
 
     hint = "Name an output folder of `arrayred reduce`."
@@ -68,10 +78,6 @@ def report(out: Path, overwrite: bool, interactive: bool, quiet: bool) -> None:
         raise UsageError("No such folder", path=out, hint=hint)
     if not is_night(out) and not nights_in(out):
         raise UsageError("No finished products found here", path=out, hint=hint)
-    with output_lock(out):
-        for page in _write_pages(out, overwrite=overwrite, interactive=interactive):
-            if not quiet:
-                click.echo(printable(str(page)))
 
 
 def _write_pages(out: Path, *, overwrite: bool, interactive: bool) -> Iterator[Path]:
@@ -167,9 +173,7 @@ def wavelength(
             "--zero-point and --zero-point-of cannot be used together",
             hint="Remove one of the two.",
         )
-    if not out.is_dir():
-        hint = "Name an output folder of `arrayred reduce`."
-        raise UsageError("No such folder", path=out, hint=hint)
+    _require_products(out)
     failed = None
     with output_lock(out):
         for one in redo(out, targets, recipe, lines, zero_point_of):

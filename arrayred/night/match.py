@@ -84,6 +84,9 @@ def match_dark(
     )
 
 
+_SCALE_LONGER = "Use --scale-dark to scale the longer dark (needs a bias)."
+
+
 def _ways_to_a_dark(lights: Group, darks: Sequence[Group], reasons: Sequence[str]) -> Iterator[str]:
     """Yield what can be done where no dark fits, in sentences.
 
@@ -99,7 +102,7 @@ def _ways_to_a_dark(lights: Group, darks: Sequence[Group], reasons: Sequence[str
             f"To use the nearest exposure time, set dark_tolerance = {nearest:.3g} in the recipe."
         )
     if any(dark.exptime > lights.exptime for dark in others):
-        yield "Use --scale-dark to scale the longer dark (needs a bias)."
+        yield _SCALE_LONGER
     yield "Add a folder of matching darks (--calibrations DIR), exclude the frame,"
     yield "or reduce without darks (--no-dark)."
 
@@ -398,13 +401,20 @@ def dark_for(lights: Group, calibrations: Calibrations, recipe: Recipe) -> Group
     except NoDarkError as error:
         if recipe.scale_dark == "no" or not calibrations["dark"]:
             raise
-        lacking = "no bias frames" if not calibrations["bias"] else "no matching dark and bias"
+        both = recipe.replace(scale_dark="both")
+        if not calibrations["bias"]:
+            lacking, remedy = "no bias frames", "Add a folder of biases (--calibrations DIR)."
+        elif _make_synthetic_dark(lights, calibrations, both) is not None:
+            lacking, remedy = "they are shorter", 'Set scale_dark = "both" in the recipe.'
+        else:
+            lacking, remedy = "no matching dark and bias", ""
+        others = str(error.hint).replace(f"{_SCALE_LONGER} ", "")
         raise NoDarkError(
             f"{error.args[0]}; none can be scaled: {lacking}",
             path=error.path,
             keyword=error.keyword,
             value=error.value,
-            hint=error.hint,
+            hint=f"{remedy} {others}".lstrip(),
         ) from error
 
 

@@ -76,6 +76,25 @@ def test_a_dark_that_cannot_be_scaled_says_what_is_lacking(night: Path, arrayred
         fits.setval(path, "EXPTIME", value=900.0)
     told = arrayred("reduce", night, "-o", "out", *QUIET, "--scale-dark")
     assert (told.code, "none can be scaled: no bias frames" in told.err) == (4, True)
+    assert "Add a folder of biases" in told.err
+    assert "Use --scale-dark" not in told.err
+
+
+def test_a_shorter_dark_is_scaled_by_the_setting_that_the_error_names(
+    night: Path, arrayred: Call
+) -> None:
+    for path in sorted(night.glob("dark*")):
+        bias = path.with_name(path.name.replace("dark", "bias"))
+        shutil.copy(path, bias)
+        with fits.open(bias, mode="update") as hdus:
+            hdus[0].header.update({"IMAGETYP": "Bias Frame", "EXPTIME": 0.0})
+            hdus[0].data = hdus[0].data - np.uint16(20)
+        fits.setval(path, "EXPTIME", value=300.0)
+    told = arrayred("reduce", night, "-o", "out", *QUIET, "--scale-dark")
+    assert told.code == 4
+    assert 'none can be scaled: they are shorter. Set scale_dark = "both" in the rec' in told.err
+    Path("both.toml").write_text('scale_dark = "both"\n')
+    assert arrayred("reduce", night, "-o", "out", *QUIET, "--recipe", "both.toml").code == 0
 
 
 def cut_short(path: Path) -> None:
@@ -140,7 +159,7 @@ def test_settings_that_reference_overrides_are_named(night: Path, arrayred: Call
     assert "not used" not in told.err
 
 
-@pytest.mark.parametrize("command", ["report", "verify"])
+@pytest.mark.parametrize("command", ["report", "verify", "wavelength"])
 def test_a_folder_that_is_no_output_is_left_as_it_is(
     night: Path, arrayred: Call, command: str
 ) -> None:
