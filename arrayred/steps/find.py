@@ -463,7 +463,7 @@ def _saturated_in_part(image: xr.Dataset) -> NDArray[np.bool_]:
         return np.zeros(image[COUNTS].shape, bool)
     saturated = (image[DQ].values & SATURATED) != 0
     few = 2 * np.count_nonzero(saturated, axis=1) < saturated.shape[1]
-    return saturated & few[:, np.newaxis]
+    return np.asarray(saturated & few[:, np.newaxis])
 
 
 def _without_saturated(image: xr.Dataset) -> xr.Dataset:
@@ -478,7 +478,7 @@ def _without_saturated(image: xr.Dataset) -> xr.Dataset:
 def _saturated_patches(image: xr.Dataset, threshold: Threshold) -> list[Run]:
     """Return the runs of rows that are saturated in part, higher than hot pixels in a row."""
     low = int(image[Y][0])
-    groups = kernel.bright_runs(_saturated_in_part(image).any(axis=1))
+    groups = kernel.bright_runs(np.logical_or.reduce(_saturated_in_part(image), axis=1))
     least = 2 * threshold.max_gap
     return [Run(a + low, b - 1 + low, state="patch") for a, b in groups if b - a > least]
 
