@@ -354,23 +354,24 @@ def report(out: Path, overwrite: bool, interactive: bool, quiet: bool) -> None:
     arrayred report reduced --interactive
     """
     from arrayred.io.publish import output_lock
-    from arrayred.report.pages import is_night, nights_in
-    from arrayred.report.run import nothing_finished_error
 
-    _require_folder(out)
-    if not is_night(out) and not nights_in(out):
-        raise nothing_finished_error(out)
+    _require_products(out)
     with output_lock(out):
         for page in _write_pages(out, overwrite=overwrite, interactive=interactive):
             if not quiet:
                 click.echo(printable(str(page)))
 
 
-def _require_folder(out: Path) -> None:
-    """Raise UsageError if there is no output folder."""
+def _require_products(out: Path) -> None:
+    """Raise UsageError for a folder that is no output, before anything is written into it."""
+    from arrayred.report.pages import is_night, nights_in
+    from arrayred.report.run import nothing_finished_error
+
     if not out.is_dir():
         hint = "Name an output folder of `arrayred reduce`."
         raise UsageError("No such folder", path=out, hint=hint)
+    if not is_night(out) and not nights_in(out):
+        raise nothing_finished_error(out)
 
 
 def _write_pages(out: Path, *, overwrite: bool, interactive: bool) -> Iterator[Path]:
@@ -466,7 +467,7 @@ def wavelength(
             "--zero-point and --zero-point-of cannot be used together",
             hint="Remove one of the two.",
         )
-    _require_folder(out)
+    _require_products(out)
     failed = None
     with output_lock(out):
         for one in redo(out, targets, recipe, lines, zero_point_of):

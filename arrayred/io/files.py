@@ -125,17 +125,18 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def folders_too_deep(folder: Path, depth: int = 3) -> list[Path]:
-    """Return the folders just below a depth that hold FITS files themselves, sorted.
+    """Return the folders below a depth that hold FITS files themselves, sorted.
 
     Parameters
     ----------
     folder, depth : as for `list_files`, which skips these folders. Only the first hundred are
-        searched; unreadable ones are ignored, since they were not requested.
+        searched, of remote ones those just below; unreadable ones are ignored, since they were not
+        requested.
     """
     folder = path_or_address(folder)
     if isinstance(folder, Address):
         return _remote_folders_too_deep(folder, depth)
-    beyond = islice(_folders_at(folder, depth), _MOST_LOOKED_INTO)
+    beyond = islice(_folders_below(folder, depth), _MOST_LOOKED_INTO)
     return sorted(path for path in beyond if _holds_fits(path))
 
 
@@ -150,15 +151,14 @@ def _remote_folders_too_deep(folder: Address, depth: int) -> list[Path]:
     return []
 
 
-def _folders_at(folder: Path, depth: int) -> Iterator[Path]:
-    """Yield the folders that are a number of levels below a folder."""
-    if depth == 0:
+def _folders_below(folder: Path, depth: int) -> Iterator[Path]:
+    """Yield the folders that are a number of levels or more below a folder."""
+    if depth <= 0:
         yield folder
-        return
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-                yield from _folders_at(Path(entry.path), depth - 1)
+                yield from _folders_below(Path(entry.path), depth - 1)
 
 
 def _holds_fits(folder: Path) -> bool:

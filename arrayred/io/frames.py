@@ -529,7 +529,7 @@ class HeaderValues:
         self.problems.append(self._no_exposure(keyword, value))
         return None
 
-    def _no_exposure(self, keyword: str, value: object) -> HeaderError:
+    def _no_exposure(self, keyword: str, value: Value) -> HeaderError:
         """Return the error for an invalid or missing exposure card, with the ways to tell it."""
         what = f"{keyword} is {value!r}, which is not a valid exposure time in seconds"
         if keyword == "":
@@ -539,7 +539,7 @@ class HeaderValues:
             path=self._path,
             keyword=keyword or "EXPTIME",
             value=value,
-            hint=self._ways_to_tell_exposure(keyword),
+            hint=self._ways_to_tell_exposure(keyword if _as_number(value) is not None else ""),
         )
 
     def _ways_to_tell_exposure(self, keyword: str) -> str:
@@ -552,13 +552,16 @@ class HeaderValues:
         )
 
     def _compare_exposures(self, keyword: str, value: Value, seconds: float) -> None:
-        """Warn of an exposure that is text, or that the EXPOSURE card contradicts."""
+        """Warn of an exposure that is text, or that another card of the exposure contradicts."""
         if isinstance(value, str):
             self.warnings.append(f"{keyword} is the string {value!r}, read as a number")
-        other = _as_number(self._first(["EXPOSURE"])[1]) if keyword != "EXPOSURE" else None
-        if other is not None and self._is_in_seconds("EXPOSURE") and other != seconds:
-            told = f"{keyword} is {seconds:g}, but EXPOSURE is {other:g}"
-            self.warnings.append(to_check(told))
+        for name in self._keywords["exptime"]:
+            other = _as_number(self._first([name])[1]) if name != keyword else None
+            if other in (None, seconds) or self._is_in_milliseconds(name):
+                continue
+            if self._is_in_seconds(name):
+                told = f"{keyword} is {seconds:g}, but {name} is {other:g}"
+                self.warnings.append(to_check(told))
 
     def _is_in_seconds(self, keyword: str) -> bool:
         """Return whether a card is in s: EXPOSURE (ms in some programs) only if so commented.

@@ -506,11 +506,12 @@ def _highest(peaks: Sequence[Peak]) -> float:
 # Raw frames hardly ever have DISPAXIS, which is IRAF's. One decision holds for all frames of one
 # shape: what the card of any of them says, else what the pixels of the lights, arcs and flats show.
 # A light shows a spectrum along an axis if the profile across it has one or two peaks, and that
-# along it many: the lines of the sky; else if the profile across has peaks, and that along it none
-# or such of a third of their height. Frames are turned only if nothing shows the rows, and what
-# shows the columns has one or two traces at most (a nebula or lamp has many lines). A frame that
-# shows the rows ends the search, so that of an ordinary night one is read (4.5 ms for 1024 x 1536
-# pixels).
+# along it many: the lines of the sky; else if the profile across has one or two, and that along it
+# none or such of a third of their height. More than two are the lines of a nebula as well as
+# several stars, and even one or two may be either. So arcs, which have many, overrule the lights.
+# Without them frames are turned only if no light shows the rows; if targets contradict each other
+# there is a hint. Of a target no more frames are read than the first that shows an axis (4.5 ms for
+# 1024 x 1536 pixels).
 #
 # A bad column, and one line of the sky that fills the slit of targets too faint to be seen, look
 # like the only trace along the columns. So a trace without lines is believed only where a dark or
@@ -571,38 +572,39 @@ def _axis_of_pixels(frames: Sequence[Frame]) -> tuple[int, str]:
     """
     frames = [frame for frame in frames if not frame.image.is_far]
     lights = [f for f in frames if f.frame_type == "light" and f.doubt is None]
-    found: list[tuple[Frame, PeaksProbe]] = []
-    for frame, peaks in _probed(lights[:: max(len(lights) // _MOST_LIGHTS, 1)][:_MOST_LIGHTS]):
-        axis = _axis_of_light(peaks, frame.shape)
-        if axis == 1:
-            return 1, ""
-        found += [(frame, peaks)] if axis == 2 else []
-    lamps = [f for f in frames if f.frame_type == "arc"][:_MOST_LAMPS] if lights else []
-    shown = {_axis_of_arc(peaks) for _, peaks in _probed(lamps)}
-    if not found:
-        is_seen = 2 in shown and 1 not in shown
-        return (2, _TURNED.format("the arc lines run")) if is_seen else (1, "")
+    arcs = [f for f in frames if f.frame_type == "arc"][:_MOST_LAMPS] if lights else []
+    of_arcs = {_axis_of_arc(peaks) for _, peaks in _probed(arcs)} - {0}
+    shown: dict[int, dict[str, tuple[Frame, PeaksProbe]]] = {0: {}, 1: {}, 2: {}}  # by target
+    sample = lights[:: max(len(lights) // _MOST_LIGHTS, 1)][:_MOST_LIGHTS]
+    for frame, peaks in _probed(f for f in sample if f.target not in shown[1] | shown[2]):
+        shown[_axis_of_light(peaks, frame.shape)][frame.target] = frame, peaks
+    found = list(shown[2].values())
+    if not found or (shown[1] and of_arcs):
+        return (2, _TURNED.format(_ARC_LINES)) if of_arcs == {2} else (1, "")
     flats = [f for f in frames if f.frame_type == "flat"][:_MOST_LAMPS]
-    shown |= {_axis_of_light(p, f.shape) for f, p in _probed(flats)} & {1}
+    rows_shown = 1 in of_arcs or any(_axis_of_light(p, f.shape) == 1 for f, p in _probed(flats))
     traces = [(f, _inner(peaks.traces(2), f.shape[1])[0]) for f, peaks in found]
     is_bad = _is_bad_column(traces[0][1].place, frames)
     frame = found[0][0]
     where = f"of {frame.label} runs along column {traces[0][1].place + 1}"
     is_crossed = any(len(peaks.lines(2)) >= _LINES_OF_SKY[2] for _, peaks in found)
-    is_alone = is_bad is False and not _is_line_of_sky(traces)
+    is_of_sky = _is_line_of_sky(traces)
+    is_alone = is_bad is False and not is_of_sky
     is_clear = is_crossed or (is_alone and not _rows_hold_light(frame, frames, traces[0][1].place))
-    if 1 not in shown and not is_bad and (is_clear or 2 in shown):
+    if not shown[1] and not rows_shown and not is_bad and (is_clear or 2 in of_arcs):
         return 2, _TURNED.format(f"the trace {where}")
-    return 1, "" if is_bad else to_check(_MAY_BE_TURNED.format(where))
+    if is_bad or (shown[1] and is_of_sky):
+        return 1, ""
+    along_rows = next((f"{f.label} shows a spectrum" for f, _ in shown[1].values()), _NONE)
+    return 1, to_check(_MAY_BE_TURNED.format(along_rows, where))
 
 
 _TURNED = (
     "dispersed along the columns (no DISPAXIS card): {}; use --dispersion-axis x if this is wrong"
 )
-_MAY_BE_TURNED = (
-    "no spectrum is detected along the rows, but a peak {}: if it is the spectrum, use "
-    "--dispersion-axis y"
-)
+_MAY_BE_TURNED = "{} along the rows, but a peak {}: if it is the spectrum, use --dispersion-axis y"
+_ARC_LINES = "the arc lines run along the rows"
+_NONE = "no spectrum is detected"
 
 
 def _probed(frames: Iterable[Frame]) -> Iterator[tuple[Frame, PeaksProbe]]:
@@ -629,7 +631,7 @@ def _axis_of_light(peaks: PeaksProbe, shape: tuple[int, int]) -> int:
         if are_few and len(lines) >= _LINES_OF_SKY[axis]:
             return axis
         is_alone = _highest(traces) > _RATIO_OF_PEAKS * _highest(lines)
-        alone = axis if is_alone and (are_few or axis == 1) else alone
+        alone = axis if is_alone and are_few else alone
     return alone
 
 
@@ -932,6 +934,8 @@ def _checked_level(frame: Frame, references: Sequence[_Reference]) -> Frame:
         return _with_its_bias(frame, sample, references) if is_below_the_darks else frame
     if below <= _FAR * noise:
         return frame
+    if _AS_FRACTIONS in floor.frame.warnings and _AS_FRACTIONS not in frame.warnings:
+        return _with_refusal(frame, sample, floor, _OTHER_SCALE, "Store both as counts")
     if abs(sample.low) >= floor.sample.level / 2:
         return _with_refusal(frame, sample, floor, _TOO_LOW)
     letter = "B" if frame.frame_type in ("bias", "dark") else "D"
@@ -944,6 +948,10 @@ def _checked_level(frame: Frame, references: Sequence[_Reference]) -> Frame:
 _DARK_IS_THERE = "records dark subtraction, but the pixels are those of a raw frame"
 _BIAS_NOT_SUBTRACTED = "records bias subtraction, but the pixels are those of a raw frame"
 _BIAS_IS_THERE = "records bias subtraction, but the pixels are not below the bias level"
+_OTHER_SCALE = (
+    "records nothing, but the pixels are below those of frames stored as fractions, whose full "
+    "scale may be another than 65535"
+)
 _TOO_LOW = "records nothing, but the pixels are below those of any raw frame"
 
 
@@ -965,14 +973,20 @@ def _with_its_bias(frame: Frame, sample: PixelSample, references: Sequence[_Refe
     return replace(frame, keeps_bias=True, warnings=(*frame.warnings, told))
 
 
-def _with_refusal(frame: Frame, sample: PixelSample, floor: _Reference, finding: str) -> Frame:
+def _with_refusal(
+    frame: Frame,
+    sample: PixelSample,
+    floor: _Reference,
+    finding: str,
+    remedy: str = "Correct CALSTAT in the header",
+) -> Frame:
     error = MismatchError(
         f"CALSTAT {frame.calstat!r} {finding}: 5% of the pixels are below {sample.low:g}, "
         f"and below {floor.sample.low:g} in {floor.told}",
         path=frame.path,
         keyword="CALSTAT",
         value=frame.calstat,
-        hint="Correct CALSTAT in the header, or exclude the frame.",
+        hint=f"{remedy}, or exclude the frame.",
     )
     return replace(frame, refusals=(*frame.refusals, error))
 
@@ -1476,14 +1490,15 @@ def _as_counts(frame: Frame) -> Frame:
 # Frames whose rows were written in opposite orders: `in_one_row_order`.
 #
 # ROWORDER is TOP-DOWN or BOTTOM-UP. Where all frames have the same, or only some have the card,
-# nothing is turned, and row numbers are those of the files.
+# nothing is turned, and row numbers are those of the files. The header of a frame that is turned
+# says so, as that of a master made of it must: else the master would be turned again.
 
 _ROW_ORDERS = ("TOP-DOWN", "BOTTOM-UP")
 
 
 def in_one_row_order(frames: Sequence[Frame]) -> list[Frame]:
     """Return the frames, those turned whose ROWORDER is not that of most lights."""
-    orders = {frame.label: _row_order(frame) for frame in frames}
+    orders = {frame.label: row_order(frame) for frame in frames}
     if len(set(filter(None, orders.values()))) < 2:
         return list(frames)
     lights = [orders[frame.label] for frame in frames if frame.frame_type == "light"]
@@ -1493,7 +1508,7 @@ def in_one_row_order(frames: Sequence[Frame]) -> list[Frame]:
     return [_turned(f, others[f.label], common) if f.label in others else f for f in frames]
 
 
-def _row_order(frame: Frame) -> str:
+def row_order(frame: Frame) -> str:
     """Return ROWORDER, or "" where it is not known."""
     value = str(frame.image.header.readable("ROWORDER") or "").strip().upper()
     return value if value in _ROW_ORDERS else ""
@@ -1501,10 +1516,11 @@ def _row_order(frame: Frame) -> str:
 
 def _turned(frame: Frame, order: str, common: str) -> Frame:
     told = f"upside down (ROWORDER is {order}, elsewhere {common}); flipped"
-    sections = frame.sections
+    sections, image = frame.sections, turned(frame.image)
+    image.header.set("ROWORDER", common, "order of the rows, as flipped")  # products are, too
     return replace(
         frame,
-        image=turned(frame.image),
+        image=image,
         sections=None if sections is None else sections.upside_down(frame.shape[0]),
         verdicts=(*frame.verdicts, PixelDecision("header", told)),
         warnings=(*frame.warnings, told),

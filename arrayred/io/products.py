@@ -740,7 +740,9 @@ def _degrees(text: str) -> float:
 # reads (DQ with ``hdu_flags="DQ"``). MASK says whether to use a pixel, DQ why not.
 #
 # Where an image has a best estimate beside the procedure's own, CLEAN holds it, and UNCERT applies
-# to that one; NREJECT counts the frames rejected in a pixel.
+# to that one; NREJECT counts the frames rejected in a pixel. A program that reads the first HDU
+# with UNCERT and MASK must not take an outlier for a value as certain as UNCERT says, so MASK is
+# also set where the first HDU is not CLEAN within `_CONSISTENT` standard deviations.
 #
 # Standard deviations are stored without loss: the square root of a rounded square is the number
 # itself (IEEE 754, barring over- and underflow), so that a sigma read is written as the same
@@ -749,6 +751,7 @@ def _degrees(text: str) -> float:
 ImageVariables = dict[str, tuple[Any, NDArray[Any], dict[str, Any]]]
 """Variables of a Dataset: dims, values and attributes by name."""
 UNCERT, MASK, FLAGS, BEST, LEFT_OUT = "UNCERT", "MASK", "DQ", "CLEAN", "NREJECT"
+_CONSISTENT = 3.0
 REJECTED_ATTRS = {"units": "", "long_name": "frames excluded in a pixel"}
 
 
@@ -775,11 +778,20 @@ def planes_of(image: xr.Dataset, dtype: str) -> list[Plane]:
     if DQ in image:
         flags = image[DQ].values
         named = [(f"FLAG{bit}", name, f"meaning of bit {bit}") for bit, name in DQ_MEANINGS.items()]
-        planes.append(Plane(MASK, [], flags & SPOILT != 0, "uint8", True))
+        spoilt = (flags & SPOILT != 0) | _unlike_the_best(image)
+        planes.append(Plane(MASK, [], spoilt, "uint8", True))
         planes.append(Plane(FLAGS, named, flags, "uint8", True))
     if N_REJECTED in image:
         planes.append(Plane(LEFT_OUT, [], image[N_REJECTED].values, "uint8", True))
     return planes
+
+
+def _unlike_the_best(image: xr.Dataset) -> NDArray[np.bool_]:
+    """Return where counts (y, x) differ from the best estimate by more than its noise allows."""
+    if CLEAN not in image or VARIANCE not in image:
+        return np.zeros(image[COUNTS].shape, bool)
+    off = image[COUNTS].values - image[CLEAN].values
+    return np.asarray(off**2 > _CONSISTENT**2 * image[VARIANCE].values)
 
 
 def _unit_of_sigma(image: xr.Dataset) -> str:

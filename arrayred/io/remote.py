@@ -40,7 +40,7 @@ else:
     _Base = type(Path())
 
 _READ = ("", ".gz", ".fz", ".bz2", ".xz", ".zip")
-_NAMED = (".z", ".zst", ".lz4", ".7z")
+_NAMED = (".z", ".zst", ".lz4", ".7z", ".rar")
 """Compressions that are not read: their files are told instead of passed over."""
 FITS_SUFFIXES = tuple(
     f"{suffix}{packed}" for packed in (*_READ, *_NAMED) for suffix in (".fit", ".fits", ".fts")

@@ -195,6 +195,7 @@ _UNREADABLE_MAGIC = {
     b"\x28\xb5\x2f\xfd": "zstd (.zst)",
     b"\x04\x22\x4d\x18": "lz4 (.lz4)",
     b"7z\xbc\xaf\x27\x1c": "7-Zip (.7z)",
+    b"Rar!\x1a\x07": "RAR (.rar)",
 }
 
 

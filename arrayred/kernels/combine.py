@@ -11,7 +11,7 @@ first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -89,34 +89,41 @@ def mean_near(block: Block, centre: Image, reach: Image) -> Image:
     return centre + total / np.maximum(n_near, 1.0)
 
 
-def variance_of_mean(block: Block) -> Image:
-    """Return the variance (y, x) of the mean of frames, from theirs (frame, y, x); NaN is missing.
+def variance_of_combination(block: Block, factors: Sequence[float]) -> Image:
+    """Return the variance (y, x) of a combination, from the frames' (frame, y, x); NaN is missing.
+
+    Parameters
+    ----------
+    block : the variance of each frame.
+    factors : variance of the combination of n frames over that of their average, for n from 0.
 
     Examples
     --------
-    >>> variance_of_mean(np.array([[[4.0]], [[8.0]], [[np.nan]]]))
+    >>> frames = np.array([[[4.0]], [[8.0]], [[np.nan]]])
+    >>> variance_of_combination(frames, [np.nan, 1.0, 1.0, 1.346])  # a median
     array([[3.]])
     """
     known = np.isfinite(block)
-    number = np.add.reduce(known, axis=0, dtype=np.float64)
+    number = np.add.reduce(known, axis=0, dtype=np.intp)
     total = np.add.reduce(np.where(known, block, 0.0), axis=0, dtype=np.float64)
-    return np.asarray(np.where(number > 0, total, np.nan) / np.maximum(number, 1.0) ** 2)
+    return np.asarray(total / np.maximum(number, 1) ** 2 * np.asarray(factors)[number])
 
 
-def flags_of_all(block: Block, spoilt: int) -> Image:
-    """Return the flags (y, x) of pixels that no frame (frame, y, x) knows; 0 where one does.
+def flags_of_lost(block: Block, spoilt: int, least: int = 1) -> Image:
+    """Return the flags (y, x) of pixels that too few frames (frame, y, x) know; 0 of all others.
 
     Parameters
     ----------
     block : the bits of each frame.
     spoilt : the bits of values that are not used.
+    least : number of values that a pixel needs.
 
     Examples
     --------
-    >>> flags_of_all(np.array([[[1, 1]], [[4, 0]]], dtype=np.uint8), spoilt=15)
+    >>> flags_of_lost(np.array([[[1, 1]], [[4, 0]]], dtype=np.uint8), spoilt=15)
     array([[5, 0]], dtype=uint8)
     """
-    lost = np.logical_and.reduce((block & spoilt) != 0, axis=0)
+    lost = np.add.reduce((block & spoilt) == 0, axis=0, dtype=np.intp) < least
     return np.where(lost, np.bitwise_or.reduce(block, axis=0), np.uint8(0))
 
 

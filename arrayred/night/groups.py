@@ -299,6 +299,14 @@ def select_by_any(frames: Sequence[Frame], patterns: Iterable[str]) -> list[Fram
     return [frame for frame in frames if frame.label in chosen]
 
 
+def shortest_patterns(frames: Sequence[Frame], labels: Sequence[str]) -> list[str]:
+    """Return patterns that select these frames and no other: a range if there is one, or labels."""
+    (stem, first), (_, last) = stem_and_digits(labels[0]), stem_and_digits(labels[-1])
+    span = f"{stem}{first}..{last}"
+    of_span = [frame.label for frame in select_frames(frames, span)]
+    return [span] if len(labels) > 1 and of_span == list(labels) else list(labels)
+
+
 def require_named(
     frames: Sequence[Frame], others: Iterable[tuple[str, Path]], patterns: Iterable[str], what: str
 ) -> None:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from arrayred.config import Recipe
 from arrayred.errors import NoDarkError, UsageError
 from arrayred.io.frames import ROUNDING_SLACK, Frame, observing_runs
-from arrayred.io.pixel_checks import target_change_warnings, why_flat_unusable
+from arrayred.io.pixel_checks import row_order, target_change_warnings, why_flat_unusable
 from arrayred.model import to_check
 from arrayred.night.groups import (
     Group,
@@ -84,6 +84,9 @@ def match_dark(
     )
 
 
+_SCALE_LONGER = "Use --scale-dark to scale the longer dark (needs a bias)."
+
+
 def _ways_to_a_dark(lights: Group, darks: Sequence[Group], reasons: Sequence[str]) -> Iterator[str]:
     """Yield what can be done where no dark fits, in sentences.
 
@@ -99,7 +102,7 @@ def _ways_to_a_dark(lights: Group, darks: Sequence[Group], reasons: Sequence[str
             f"To use the nearest exposure time, set dark_tolerance = {nearest:.3g} in the recipe."
         )
     if any(dark.exptime > lights.exptime for dark in others):
-        yield "Use --scale-dark to scale the longer dark (needs a bias)."
+        yield _SCALE_LONGER
     yield "Add a folder of matching darks (--calibrations DIR), exclude the frame,"
     yield "or reduce without darks (--no-dark)."
 
@@ -137,6 +140,10 @@ def dark_remarks(lights: Group, dark: Group) -> tuple[str, ...]:
     flips = {frame.flip for frame in (*lights.frames, *dark.frames) if frame.flip is not None}
     if len(flips) > 1:
         told = f"frames are flipped differently: {', '.join(map(repr, sorted(flips)))}"
+        remarks.append(to_check(told))
+    orders = {row_order(frame) for frame in (*lights.frames, *dark.frames)}
+    if "" in orders and len(orders) > 1:
+        told = "only some frames have ROWORDER (TOP-DOWN or BOTTOM-UP): others may be upside down"
         remarks.append(to_check(told))
     return tuple(remarks)
 
@@ -394,13 +401,20 @@ def dark_for(lights: Group, calibrations: Calibrations, recipe: Recipe) -> Group
     except NoDarkError as error:
         if recipe.scale_dark == "no" or not calibrations["dark"]:
             raise
-        lacking = "no bias frames" if not calibrations["bias"] else "no matching dark and bias"
+        both = recipe.replace(scale_dark="both")
+        if not calibrations["bias"]:
+            lacking, remedy = "no bias frames", "Add a folder of biases (--calibrations DIR)."
+        elif _make_synthetic_dark(lights, calibrations, both) is not None:
+            lacking, remedy = "they are shorter", 'Set scale_dark = "both" in the recipe.'
+        else:
+            lacking, remedy = "no matching dark and bias", ""
+        others = str(error.hint).replace(f"{_SCALE_LONGER} ", "")
         raise NoDarkError(
             f"{error.args[0]}; none can be scaled: {lacking}",
             path=error.path,
             keyword=error.keyword,
             value=error.value,
-            hint=error.hint,
+            hint=f"{remedy} {others}".lstrip(),
         ) from error
 
 

@@ -52,6 +52,7 @@ from arrayred.night.groups import (
     list_of_names,
     names_by_text,
     select_by_any,
+    shortest_patterns,
     slug,
     stem_and_number,
 )
@@ -325,6 +326,7 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
     failed += spoilt
     spoilt_alone = [] if targets else list({str(error): error for _, error in failed}.values())
     problems = [*spoilt_alone, *no_lights_error(night, problems)]
+    problems += [_unknown_type_error(night, *found) for found in _unknown_types(night) if problems]
     masters, left_out = _used_and_left_out(targets, calibrations, usable, unfit, left_out)
     used = {frame.label for target in targets for frame in target.inputs}
     odd = tuple(map(without_level, warnings_of(night, used)))
@@ -620,7 +622,7 @@ def _is_spoilt_dark(frame: Frame) -> bool:
 
 def _why_left_out(frame: Frame) -> str:
     if frame.frame_type is None:
-        return f"the frame type {frame.type_found!r} is unknown"
+        return _UNKNOWN_TYPE.format(frame.type_found)
     if _is_spoilt_dark(frame):
         return f"a dark from which a dark was subtracted (CALSTAT={frame.calstat!r})"
     return f"of type {frame.frame_type}, not used"
@@ -636,14 +638,39 @@ def warnings_of(night: Night, used: Collection[str] = ()) -> tuple[str, ...]:
     night : the frames.
     used : labels of the frames of targets: what is to be checked of these is left to the targets.
     """
-    odd: list[tuple[str, str]] = []
+    odd = [
+        (label, f"{_UNKNOWN_TYPE.format(spelt)}; set it in {_type_line(night, labels)}")
+        for spelt, labels in _unknown_types(night)
+        for label in labels
+    ]
     for frame in night.frames:
-        if frame.frame_type is None and frame.type_found:
-            odd.append((frame.label, f"the frame type {frame.type_found!r} is unknown"))
         known = frame.label in used
         odd += [(frame.label, text) for text in frame.warnings if not (known and is_check(text))]
     foreign = [f"{name}: {reason}; not used" for name, reason in night.foreign]
     return (*foreign, *(remark_about(who, text) for text, who in names_by_text(odd).items()))
+
+
+_UNKNOWN_TYPE = "the frame type {!r} is unknown"
+
+
+def _unknown_types(night: Night) -> list[tuple[str, list[str]]]:
+    """Return each unknown type as the headers spell it, with the labels of its frames."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for frame in night.frames:
+        if frame.frame_type is None and frame.type_found:
+            found[frame.type_found].append(frame.label)
+    return list(found.items())
+
+
+def _type_line(night: Night, labels: Sequence[str]) -> str:
+    names = toml_text(shortest_patterns(night.frames, labels))
+    return f"a night file ([types] TYPE = {names})"
+
+
+def _unknown_type_error(night: Night, spelt: str, labels: Sequence[str]) -> InputError:
+    told = f"{list_of_names(labels)}: {_UNKNOWN_TYPE.format(spelt)}"
+    hint = f"Set it in {_type_line(night, labels)}, or add the spelling to an instrument file."
+    return InputError(told, path=night.folder, value=spelt, hint=hint)
 
 
 def too_large_errors(night: Night, max_frame_mb: float) -> list[ArrayredError]:

@@ -26,12 +26,12 @@ from arrayred.kernels.combine import (
     Scales,
     combine_scaled,
     corrected,
-    flags_of_all,
+    flags_of_lost,
     mean,
     median,
     minmax_mean,
     row_slopes,
-    variance_of_mean,
+    variance_of_combination,
     weighted_median,
     with_peak,
 )
@@ -202,16 +202,18 @@ def _combined_errors(
     found: dict[str, Any] = {}
     n_frames, units = cube.sizes[FRAME], cube[COUNTS].attrs.get("units", "adu")
     if VARIANCE in cube and FRAME in cube[VARIANCE].dims:
-        share = variance_by_method(method, n_frames, left_out)
-        plane = map_frames(_unspoilt(cube, VARIANCE), variance_of_mean)
-        plane = plane * (1.0 if share is None else share * n_frames)
+        shares = (variance_by_method(method, n, left_out) for n in range(1, n_frames + 1))
+        factors = [math.nan, *(n * (share or 0.0) for n, share in enumerate(shares, 1))]
+        kernel = partial(variance_of_combination, factors=factors)
+        plane = map_frames(_unspoilt(cube, VARIANCE), kernel)
         if minus is not None and VARIANCE in minus:
             plane = plane + minus[VARIANCE].data
         found[VARIANCE] = ((Y, X), plane, {"units": f"{units}2", "long_name": "variance"})
     flags = cube[DQ].data if DQ in cube else None
     if DQ in cube and FRAME in cube[DQ].dims:
-        kernel = partial(flags_of_all, spoilt=SPOILT)
-        flags = map_frames(cube[DQ].data, kernel, dtype=np.dtype(np.uint8))
+        least = sum(left_out) + 1 if method == "minmax" else 1
+        lost = partial(flags_of_lost, spoilt=SPOILT, least=least)
+        flags = map_frames(cube[DQ].data, lost, dtype=np.dtype(np.uint8))
     if minus is not None and DQ in minus:
         flags = minus[DQ].data if flags is None else flags | minus[DQ].data
     if flags is not None:

@@ -348,6 +348,9 @@ def _rows_of_each(
     if rows is not None:
         return (_given_rows(image, threshold, method, rows),)
     found, runs = _detected_runs(image, threshold, method, near_row)
+    if method != "threshold":
+        glows = _saturated_patches(image, threshold)
+        runs = [*runs, *(glow for glow in glows if not _touches(glow, runs))]
     spectra = [run for run in runs if run.state == "left"]
     if near_row is not None:
         spectra, told = by_distance(spectra, near_row, found.threshold)
@@ -451,21 +454,33 @@ def _is_torn(image: xr.Dataset, runs: list[Run]) -> bool:
     return False
 
 
-def _without_saturated(image: xr.Dataset) -> xr.Dataset:
-    """Return an image whose saturated pixels are NaN, in rows that have them in few columns.
+def _saturated_in_part(image: xr.Dataset) -> NDArray[np.bool_]:
+    """Return which pixels (y, x) are saturated, in rows that have such pixels in few columns.
 
     A glow or a corner that is saturated is no spectrum; a star saturates in many columns.
     """
     if DQ not in image:
-        return image
+        return np.zeros(image[COUNTS].shape, bool)
     saturated = (image[DQ].values & SATURATED) != 0
-    rows = np.flatnonzero(saturated.any(axis=1))
-    rows = rows[2 * np.count_nonzero(saturated[rows], axis=1) < saturated.shape[1]]
-    if not rows.size:
+    few = 2 * np.count_nonzero(saturated, axis=1) < saturated.shape[1]
+    return np.asarray(saturated & few[:, np.newaxis])
+
+
+def _without_saturated(image: xr.Dataset) -> xr.Dataset:
+    """Return an image whose pixels are NaN where a part of their row is saturated."""
+    saturated = _saturated_in_part(image)
+    if not saturated.any():
         return image
-    counts = image[COUNTS].values.copy()
-    counts[rows] = np.where(saturated[rows], np.nan, counts[rows])
+    counts = np.where(saturated, np.nan, image[COUNTS].values)
     return image.assign({COUNTS: image[COUNTS].copy(data=counts)})
+
+
+def _saturated_patches(image: xr.Dataset, threshold: Threshold) -> list[Run]:
+    """Return the runs of rows that are saturated in part, higher than hot pixels in a row."""
+    low = int(image[Y][0])
+    groups = kernel.bright_runs(np.logical_or.reduce(_saturated_in_part(image), axis=1))
+    least = 2 * threshold.max_gap
+    return [Run(a + low, b - 1 + low, state="patch") for a, b in groups if b - a > least]
 
 
 def _with_faint_runs(image: xr.Dataset, threshold: Threshold, runs: list[Run]) -> list[Run]:

@@ -722,16 +722,23 @@ def test_an_exposure_written_as_text_counts_with_a_warning(
 
 
 @pytest.mark.parametrize(
-    ("exposure", "comment", "is_odd"),
-    [(300.0, "[s]", True), (600.0, "[s]", False), (600000, "[ms]", False), (300.0, "", False)],
+    ("keyword", "exposure", "comment", "is_odd"),
+    [
+        ("EXPOSURE", 300.0, "[s]", True),
+        ("EXPOSURE", 600.0, "[s]", False),
+        ("EXPOSURE", 600000, "[ms]", False),
+        ("EXPOSURE", 300.0, "", False),
+        ("ITIME", 300.0, "", True),
+        ("EXP_TIME", 600.0, "", False),
+    ],
 )
 def test_a_second_exposure_in_seconds_that_differs_is_a_warning(
-    night: Path, arrayred: Call, exposure: float, comment: str, is_odd: bool
+    night: Path, arrayred: Call, keyword: str, exposure: float, comment: str, is_odd: bool
 ) -> None:
-    fits.setval(night / "light-002.fit", "EXPOSURE", value=exposure, comment=comment)
+    fits.setval(night / "light-002.fit", keyword, value=exposure, comment=comment)
     told = arrayred("reduce", night, "-o", "out", "--no-figures")
     assert told.code == 0
-    warning = "arrayred: check: Simulated_star: light-002: EXPTIME is 600, but EXPOSURE is 300\n"
+    warning = f"arrayred: check: Simulated_star: light-002: EXPTIME is 600, but {keyword} is 300\n"
     assert told.err == (warning if is_odd else "")
 
 
@@ -1068,6 +1075,8 @@ def test_a_packed_frame_that_is_damaged_is_named(night: Path, arrayred: Call, su
         (".Z", b"\x1f\x9d\x90", r"compress \(\.Z\)"),
         (".zst", b"\x28\xb5\x2f\xfd", r"zstd \(\.zst\)"),
         (".7z", b"7z\xbc\xaf\x27\x1c", r"7-Zip \(\.7z\)"),
+        (".lz4", b"\x04\x22\x4d\x18", r"lz4 \(\.lz4\)"),
+        (".rar", b"Rar!\x1a\x07", r"RAR \(\.rar\)"),
     ],
 )
 def test_a_frame_packed_in_a_way_that_cannot_be_read_is_told(

@@ -461,6 +461,38 @@ def test_darks_in_the_other_row_order_are_turned_and_said(
         assert tables("cached") == plain_tables
 
 
+def test_a_master_of_darks_that_were_turned_is_not_turned_again(
+    night: Path, arrayred: Call
+) -> None:
+    for path in night.iterdir():
+        is_dark = path.name.startswith("dark")
+        order = "BOTTOM-UP" if is_dark else "TOP-DOWN"
+        rewrite(path, upside_down if is_dark else np.asarray, ROWORDER=order)
+    arrayred(*LOUD)
+    (master,) = Path("out/masters").iterdir()
+    for path in night.glob("dark*"):
+        path.unlink()
+    arrayred("reduce", "night", "-o", "again", "--no-figures", "--master-dark", master)
+    assert tables("again") == tables()
+
+
+def test_row_orders_of_which_some_are_unknown_are_to_be_checked(
+    night: Path, arrayred: Call
+) -> None:
+    for path in night.glob("dark*"):
+        rewrite(path, upside_down, ROWORDER="BOTTOM-UP")
+    told = arrayred(*LOUD)
+    assert "arrayred: check: Simulated_star: only some frames have ROWORDER" in told.err
+
+
+def test_fractions_of_another_scale_are_refused(night: Path, arrayred: Call) -> None:
+    for path in night.glob("dark*"):
+        rewrite(path, lambda pixels: (pixels / 4095).clip(0, 1).astype(np.float32))
+    told = arrayred(*LOUD)
+    assert told.code == 4
+    assert "stored as fractions, whose full scale may be another than 65535" in told.err
+
+
 def test_rows_of_a_night_in_one_order_keep_their_numbers(
     night: Path, arrayred: Call, plain_tables: list[bytes]
 ) -> None:

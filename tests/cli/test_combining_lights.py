@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.nddata import CCDData
 
 import arrayred as ar
 from arrayred.io import write_frames
@@ -52,6 +53,24 @@ def test_the_tables_of_a_median_are_those_of_the_unscaled_one(arrayred: Call, ni
         assert arrayred("reduce", night, "-o", scale, *asked, *QUIET).code == 0
     assert tables("flux") == tables("none")
     assert ("CLEAN" in extensions("flux"), "CLEAN" in extensions("none")) == (True, False)
+
+
+@pytest.mark.parametrize("method", ["clip", "minmax"])
+def test_a_plain_read_leaves_out_what_the_best_estimate_excludes(
+    arrayred: Call, night: Path, method: str
+) -> None:
+    with fits.open(night / "light-002.fit", mode="update") as hdus:
+        hdus[0].data[30, 20:25] += 9000
+    assert arrayred("reduce", night, "-o", "out", "--combine", method, *QUIET).code == 0
+    path = Path("out") / STAR / "Simulated_star_combined.fits"
+    plain, best = CCDData.read(path), CCDData.read(path, hdu="CLEAN")
+    assert plain.mask[30, 20:25].all()
+    assert plain.mask.mean() < 0.1
+    off = (plain.data - best.data)[~plain.mask] / plain.uncertainty.array[~plain.mask]
+    assert np.abs(off).max() <= 3.01
+    passed = ar.to_ccddata(ar.open_product(path))
+    assert np.array_equal(passed.data, best.data)
+    assert not passed.mask[30, 20:25].any()
 
 
 def test_clipping_maps_what_it_left_out(arrayred: Call, night: Path) -> None:

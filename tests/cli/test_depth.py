@@ -32,6 +32,14 @@ def test_inspect_tells_what_it_does_not_reach_and_reaches_it_with_depth(
     assert (len(deep["frames"]), deep["problems"]) == (8, [])
 
 
+def test_frames_are_told_however_deep_they_lie(buried: Path, fork: Run) -> None:
+    deepest = buried / "2024" / "03" / "a" / "b" / "c"
+    deepest.parent.mkdir(parents=True)
+    (buried / "2024" / "03" / "darks").rename(deepest)
+    told = json.loads(fork("inspect", buried, "--format", "json").stdout)
+    assert f"{deepest}: lies deeper than 3 folders; not used" in told["problems"]
+
+
 def test_reduce_warns_of_what_it_does_not_reach_and_reaches_it_with_depth(
     buried: Path, fork: Run, tmp_path: Path
 ) -> None:

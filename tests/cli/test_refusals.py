@@ -37,6 +37,24 @@ def test_no_dark_at_all_is_said_once_for_all_targets(two: Path, arrayred: Call) 
     assert arrayred("reduce", two, "-o", "out", *QUIET, "--no-dark").code == 0
 
 
+@pytest.mark.parametrize(("kind", "word"), [("light", "Aufnahme"), ("dark", "dark,lamp off")])
+def test_a_type_word_that_is_unknown_is_named_with_the_line_that_tells_it(
+    night: Path, arrayred: Call, kind: str, word: str
+) -> None:
+    for path in sorted(night.glob(f"{kind}*")):
+        fits.setval(path, "IMAGETYP", value=word)
+    last = len(list(night.glob(f"{kind}*")))
+    told = arrayred("reduce", night, "-o", "out", *QUIET)
+    assert told.code == 4
+    (line,) = (line for line in told.err.splitlines() if "is unknown" in line)
+    assert f"{kind}-001" in line
+    assert f"the frame type {word!r} is unknown. Set it in a night file (" in line
+    (remedy,) = re.findall(r"\(\[types\] TYPE = (.*?)\)", line)
+    assert remedy == f'["{kind}-001..00{last}"]'
+    Path("types.toml").write_text(f"[types]\n{kind} = {remedy}\n")
+    assert arrayred("reduce", night, "-o", "out", *QUIET, "--night-file", "types.toml").code == 0
+
+
 @pytest.mark.parametrize(("exptime", "scaled"), [(590.0, False), (660.0, True), (5.0, False)])
 def test_a_dark_of_another_exposure_is_offered_only_where_that_makes_sense(
     night: Path, arrayred: Call, exptime: float, scaled: bool
@@ -58,6 +76,25 @@ def test_a_dark_that_cannot_be_scaled_says_what_is_lacking(night: Path, arrayred
         fits.setval(path, "EXPTIME", value=900.0)
     told = arrayred("reduce", night, "-o", "out", *QUIET, "--scale-dark")
     assert (told.code, "none can be scaled: no bias frames" in told.err) == (4, True)
+    assert "Add a folder of biases" in told.err
+    assert "Use --scale-dark" not in told.err
+
+
+def test_a_shorter_dark_is_scaled_by_the_setting_that_the_error_names(
+    night: Path, arrayred: Call
+) -> None:
+    for path in sorted(night.glob("dark*")):
+        bias = path.with_name(path.name.replace("dark", "bias"))
+        shutil.copy(path, bias)
+        with fits.open(bias, mode="update") as hdus:
+            hdus[0].header.update({"IMAGETYP": "Bias Frame", "EXPTIME": 0.0})
+            hdus[0].data = hdus[0].data - np.uint16(20)
+        fits.setval(path, "EXPTIME", value=300.0)
+    told = arrayred("reduce", night, "-o", "out", *QUIET, "--scale-dark")
+    assert told.code == 4
+    assert 'none can be scaled: they are shorter. Set scale_dark = "both" in the rec' in told.err
+    Path("both.toml").write_text('scale_dark = "both"\n')
+    assert arrayred("reduce", night, "-o", "out", *QUIET, "--recipe", "both.toml").code == 0
 
 
 def cut_short(path: Path) -> None:
@@ -122,7 +159,7 @@ def test_settings_that_reference_overrides_are_named(night: Path, arrayred: Call
     assert "not used" not in told.err
 
 
-@pytest.mark.parametrize("command", ["report", "verify"])
+@pytest.mark.parametrize("command", ["report", "verify", "wavelength"])
 def test_a_folder_that_is_no_output_is_left_as_it_is(
     night: Path, arrayred: Call, command: str
 ) -> None:

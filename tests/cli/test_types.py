@@ -172,6 +172,7 @@ star-001..003,Vega,,60 s
         ({"EXPOSURE": 60.0}, "night file"),
         ({"EXPOSURE": (60000, "[ms] exposure")}, "instrument"),
         ({"EXPTIME": "60,0"}, "card"),
+        ({"ITIME": "60s"}, "night file"),
         ({"EXPOS": 60.0}, "instrument"),
         ({}, "log"),
     ],
@@ -185,16 +186,18 @@ def test_every_card_of_an_exposure_has_a_way(
     assert refused.code == 4
     for remedy in ("--card EXPTIME=SECONDS", "[exptime]", "[keywords] exptime = "):
         assert remedy in refused.err.splitlines()[0]
-    keyword = next(iter(card), "")
+    keyword, value = next(iter(card.items()), ("", ""))
+    is_offered = f'exptime = ["{keyword}"]' in refused.err  # only where that card is a number
+    assert is_offered == (keyword == "EXPOSURE" and not isinstance(value, str))
     ways = {
         "instrument": ("--instrument", "own.toml", f'[keywords]\nexptime = ["{keyword}"]\n'),
         "night file": ("--night-file", "own.toml", '[exptime]\n"*" = 60\n'),
         "log": ("--night-file", "own.csv", LOG),
         "card": ("--card", "EXPTIME=60", ""),
     }
-    option, value, text = ways[way]
-    (tmp_path / value).write_text(text)
-    assert_right(arrayred, option, value)
+    option, given, text = ways[way]
+    (tmp_path / given).write_text(text)
+    assert_right(arrayred, option, given)
 
 
 def test_a_told_exposure_overrides_the_header_only_in_the_night_file(

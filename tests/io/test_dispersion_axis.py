@@ -99,12 +99,30 @@ def test_one_line_of_the_sky_in_two_faint_targets_gives_a_hint_only(tmp_path: Pa
     assert "use --dispersion-axis y" in warning
 
 
-def test_one_target_that_shows_the_rows_decides_for_all(tmp_path: Path) -> None:
-    night = Written(tmp_path, turned=False)
+@pytest.mark.parametrize("turned", [False, True])
+def test_targets_that_contradict_each_other_turn_nothing_and_give_a_hint(
+    tmp_path: Path, *, turned: bool
+) -> None:
+    night = Written(tmp_path, turned=turned)
     night.add("dark", 0.0)
     night.add("light", seen(**ONE_LINE), OBJECT="NGC 1")
     night.add("light", seen(**STAR), OBJECT="Vega")
-    assert axis_and_warning(night.frames()) == (1, "")
+    axis, warning = axis_and_warning(night.frames())
+    assert axis == 1
+    along_rows, along_columns = ("light-1", "light-2") if turned else ("light-2", "light-1")
+    assert f"{along_rows} shows a spectrum along the rows, but a peak of {along_columns}" in warning
+    assert "use --dispersion-axis y" in warning
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_many_lines_of_a_nebula_do_not_speak_against_the_star_beside_it(
+    tmp_path: Path, *, turned: bool
+) -> None:
+    night = Written(tmp_path, turned=turned)
+    night.add("dark", 0.0)
+    night.add("light", seen(**NEBULA), OBJECT="M57")
+    night.add("light", seen(**STAR), OBJECT="Vega")
+    assert axis_and_warning(night.frames())[0] == 1 + turned
 
 
 @pytest.mark.parametrize("with_dark", [False, True])
@@ -119,13 +137,16 @@ def test_a_bad_column_turns_no_night(tmp_path: Path, *, with_dark: bool) -> None
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_arcs_show_the_axis_where_the_lights_do_not(tmp_path: Path, *, turned: bool) -> None:
+@pytest.mark.parametrize("light", [{}, ONE_LINE, NEBULA])
+def test_arcs_decide_where_lights_show_nothing_or_lines(
+    tmp_path: Path, light: dict[str, Any], *, turned: bool
+) -> None:
     night = Written(tmp_path, turned=turned)
-    night.add("light", seen())
+    night.add("light", seen(**light))
     night.add("arc", seen(lines=(40, 90, 130, 170, 220, 260), height=900.0))
     axis, warning = axis_and_warning(night.frames())
     assert axis == 1 + turned
-    assert ("the arc lines" in warning) == turned
+    assert ("the arc lines run along the rows" in warning) == turned
 
 
 def test_arcs_along_the_rows_forbid_to_turn(tmp_path: Path) -> None:

@@ -374,6 +374,8 @@ def test_a_glow_does_not_take_the_find(glow: str, peak: float, near: int | None)
     rows = find_rows(image_of(counts).assign(dq=(("y", "x"), dq)), near_row=near)
     assert 50 < rows.first < 60 < rows.last < 70
     assert {run.state for run in rows.others} <= {"patch"}
+    if glow == "saturated":
+        assert [(run.first, run.last) for run in rows.others] == [(121, 190)]
 
 
 def test_a_glow_alone_is_no_spectrum() -> None:
