@@ -259,6 +259,21 @@ def test_flags_and_variance_are_those_of_ccdproc() -> None:
     np.testing.assert_allclose(image.variance.values[known], of_mean, rtol=1e-12)
 
 
+def test_where_ccdproc_differs_by_definition() -> None:
+    import ccdproc
+
+    values, flags = [1.0, 2.0, 4.0, 9.0, 100.0], [0, 0, 0, 0, 4]
+    cube = with_errors(values, flags, [1.0] * 5)
+    frames = [ar.to_ccddata(cube.isel(frame=i)) for i in range(5)]
+    theirs = ccdproc.Combiner(frames)
+    theirs.clip_extrema(1, 1)
+    average = theirs.average_combine()
+    assert average.data.item() == 5.0
+    assert average.uncertainty.array.item() == pytest.approx(np.std([2.0, 4.0, 9.0]) / 3**0.5)
+    assert ar.combine(cube, "minmax").counts.item() == 3.0
+    assert ar.combine(cube).variance.item() == 0.25
+
+
 def test_what_is_subtracted_brings_its_noise_and_its_flags() -> None:
     cube = with_errors([10.0, 12.0], [0, 0], [4.0, 4.0])
     dark = with_errors([3.0], [1], [0.5]).isel(frame=0)
