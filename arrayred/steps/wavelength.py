@@ -1752,11 +1752,12 @@ def identify(
     tests = _log10_tests(comb, dispersion, center, near) + math.log10(len(lamps))
     is_hinted = near is not None or (dispersion is not None and center is not None)
     effort = _FOR_HINT if is_hinted else _BLIND
+    hint = _OTHER_HINTS if dispersion is None or center is None else _HINTS_IF_HINTED
     guesses = _all_guesses(comb, lamps, dispersion, center, near)
     found = _judged_guesses(comb, lamps, guesses, effort, tests)
     if not any(map(_is_strong, found)):
-        raise _not_identified(lines, _closest(comb, found, lamp), _OTHER_HINTS)
-    best, margin = _decide(comb, found)
+        raise _not_identified(lines, _closest(comb, found, lamp), hint)
+    best, margin = _decide(comb, found, hint)
     if near is not None:
         _require_alike(comb, best, near)
     return _with_identities(lines, comb, _with_own_strengths(comb, best), margin)
@@ -1895,9 +1896,9 @@ def _best_refined(
             yield _Candidate(poly[i], float(guess.step[i]), lamp, float(score[i]))
 
 
-_OTHER_HINTS = (
-    "Try another --lamp, add --dispersion and --center, or identify lines yourself (--lines FILE)."
-)
+_BY_HAND = "identify lines yourself (--lines FILE)."
+_OTHER_HINTS = f"Try another --lamp, add --dispersion and --center, or {_BY_HAND}"
+_HINTS_IF_HINTED = f"Try another --lamp, check --dispersion and --center, or {_BY_HAND}"
 _MOST_SATURATED, _MOST_CONTINUUM = 0.02, 0.25
 """Share of pixels, and height of the continuum, from which they are why no lamp is identified."""
 
@@ -1931,7 +1932,9 @@ def _closest(comb: _Comb, found: list[_Evidence], lamp: str) -> str:
     )
 
 
-def _decide(comb: _Comb, found: list[_Evidence]) -> tuple[_Evidence, float]:
+def _decide(
+    comb: _Comb, found: list[_Evidence], hint: str = _OTHER_HINTS
+) -> tuple[_Evidence, float]:
     """Return the solution that is certain, and its margin; raise LampError if two are alike."""
     strong = [one for one in found if _is_strong(one)]
     # The simplest of the lamps that lead to the same solution nearly as surely, and name nearly as
@@ -1961,14 +1964,14 @@ def _decide(comb: _Comb, found: list[_Evidence]) -> tuple[_Evidence, float]:
         raise LampError(
             f"Two solutions explain the lines almost equally well: {best.lamp} with "
             f"10^{best.log10_nfa:.1f} expected by chance, and another with 10^{min(rivals):.1f}",
-            hint=_OTHER_HINTS,
+            hint=hint,
         )
     certain = _without_doubt(comb, best, found)
     if not _is_strong(certain):
         raise LampError(
             f"{best.lamp} fits, but too few lines are certain: {certain.n_matched} of "
             f"{comb.x.size}, with {certain.flux_explained:.0%} of their flux",
-            hint=_OTHER_HINTS,
+            hint=hint,
         )
     return certain, margin
 
