@@ -50,7 +50,7 @@ from arrayred.io.scan import (
 )
 from arrayred.progress import progressed, stage
 
-ALGORITHM = 5
+ALGORITHM = 6
 """Version of the algorithm, raised by hand whenever the numbers of any product can change."""
 LOG_FILE = "arrayred.log"
 """The log of what was run, beside the products."""
