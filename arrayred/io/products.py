@@ -752,6 +752,8 @@ ImageVariables = dict[str, tuple[Any, NDArray[Any], dict[str, Any]]]
 """Variables of a Dataset: dims, values and attributes by name."""
 UNCERT, MASK, FLAGS, BEST, LEFT_OUT = "UNCERT", "MASK", "DQ", "CLEAN", "NREJECT"
 _CONSISTENT = 3.0
+_AT_ONCE = 1 << 14
+"""Pixels that are compared at a time, so that no further plane is held."""
 REJECTED_ATTRS = {"units": "", "long_name": "frames excluded in a pixel"}
 
 
@@ -788,10 +790,15 @@ def planes_of(image: xr.Dataset, dtype: str) -> list[Plane]:
 
 def _unlike_the_best(image: xr.Dataset) -> NDArray[np.bool_]:
     """Return where counts (y, x) differ from the best estimate by more than its noise allows."""
+    unlike = np.zeros(image[COUNTS].shape, bool)
     if CLEAN not in image or VARIANCE not in image:
-        return np.zeros(image[COUNTS].shape, bool)
-    off = image[COUNTS].values - image[CLEAN].values
-    return np.asarray(off**2 > _CONSISTENT**2 * image[VARIANCE].values)
+        return unlike
+    counts, best, variance = (image[name].values for name in (COUNTS, CLEAN, VARIANCE))
+    n_rows = max(_AT_ONCE // unlike.shape[1], 1)
+    for first in range(0, unlike.shape[0], n_rows):
+        part = slice(first, first + n_rows)
+        unlike[part] = (counts[part] - best[part]) ** 2 > _CONSISTENT**2 * variance[part]
+    return unlike
 
 
 def _unit_of_sigma(image: xr.Dataset) -> str:
@@ -816,9 +823,6 @@ def sigma_of(variance: NDArray[Any], dtype: str = "float64") -> NDArray[Any]:
         return np.asarray(np.sqrt(variance, dtype=kind))
 
 
-_COMPARED_SIGMAS = 1 << 14
-
-
 def variance_of(sigma: NDArray[Any]) -> NDArray[Any]:
     """Return the variances whose `sigma_of` is the given one to the bit, float32 if sufficient.
 
@@ -833,8 +837,8 @@ def variance_of(sigma: NDArray[Any]) -> NDArray[Any]:
         narrow: NDArray[Any] = exact.astype(np.float32)
     # Of sigmas that were rounded to float32 the first piece tells it.
     of_narrow, of_sigma = narrow.reshape(-1), sigma.reshape(-1)
-    for first in range(0, sigma.size, _COMPARED_SIGMAS):
-        piece = slice(first, first + _COMPARED_SIGMAS)
+    for first in range(0, sigma.size, _AT_ONCE):
+        piece = slice(first, first + _AT_ONCE)
         wide = of_sigma[piece].astype(np.float64)
         if ((sigma_of(of_narrow[piece]) != wide) & (wide == wide)).any():  # a NaN is one in both
             return exact
