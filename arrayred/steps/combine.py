@@ -203,7 +203,8 @@ def _combined_errors(
     n_frames, units = cube.sizes[FRAME], cube[COUNTS].attrs.get("units", "adu")
     if VARIANCE in cube and FRAME in cube[VARIANCE].dims:
         shares = (variance_by_method(method, n, left_out) for n in range(1, n_frames + 1))
-        factors = [math.nan, *(n * (share or 0.0) for n, share in enumerate(shares, 1))]
+        known = (math.nan if share is None else share for share in shares)
+        factors = [math.nan, *(n * share for n, share in enumerate(known, 1))]
         kernel = partial(variance_of_combination, factors=factors)
         plane = map_frames(_unspoilt(cube, VARIANCE), kernel)
         if minus is not None and VARIANCE in minus:
