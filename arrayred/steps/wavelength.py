@@ -1514,6 +1514,7 @@ _ALIKE, _NEARLY_ALL = 0.8, 0.8
 _MOST_MIXED = 0.3
 """Lines whose parts, of unknown strengths, shift the centroid by more (pixel) are blends."""
 _TOLERANCES = (0.06, 0.12, 0.2, 0.35)
+_BEYOND = _TOLERANCES[-1]
 
 
 def _judged(
@@ -1525,8 +1526,6 @@ def _judged(
     -------
     evidence : None where fewer than `_LEAST_LINES` lines match.
     """
-    from scipy.special import betainc
-
     features = _features_at(LAMPS[lamp], comb.fwhm * step)
     n = min(comb.u.size, _N_LINES)
     u, error, flux = comb.u, comb.error, comb.flux
@@ -1568,13 +1567,12 @@ def _judged(
         density = np.count_nonzero(held) / max(high - low, step)
         known = features.is_short[near] if is_short else np.ones(u.size, bool)
         for tolerance in _TOLERANCES:
-            p = min(-math.expm1(-density * 2 * tolerance * comb.fwhm * step), 1 - 1e-9)
+            p = _chance_near(density, tolerance, comb.fwhm, step)
             hits = np.cumsum(single & known & (left < tolerance * comb.fwhm))
             for size in sizes:
                 k = int(hits[size - 1]) - lost
                 if k > p * size:
-                    tail = float(betainc(k, size - lost - k + 1, p))
-                    best = min(best, math.log10(max(tail, 1e-300)))
+                    best = min(best, _log10_chance_of(k, size - lost, p))
     tests = log10_tests + math.log10(2 * len(_TOLERANCES) * len(sizes))
     ion = np.where(matched, features.ion[near], "")
     known = matched | (comb.is_loose & (left < comb.fwhm))
@@ -1594,6 +1592,24 @@ def _judged(
         lamp,
         step,
     )
+
+
+def _chance_near(density: float, tolerance: float, fwhm: float, step: float) -> float:
+    """Return the chance that a line lies near to one of so many features per Angstrom.
+
+    Parameters
+    ----------
+    tolerance : how near, FWHM.
+    fwhm, step : pixel, and Angstrom per pixel.
+    """
+    return min(-math.expm1(-density * 2 * tolerance * fwhm * step), 1 - 1e-9)
+
+
+def _log10_chance_of(k: int, n: int, p: float) -> float:
+    """Return log10 of the chance that of n lines k or more match, each with a chance p."""
+    from scipy.special import betainc
+
+    return math.log10(max(float(betainc(k, n - k + 1, p)), 1e-300))
 
 
 def _first_of_each(near: NDArray[np.intp], allowed: Flags, away: Values) -> Flags:
@@ -2036,21 +2052,17 @@ def _log10_nfa_beyond(
     named, beyond : (line), which lines of the part are matched, and which are in it.
     unsure : by what the place may be wrong, pixel.
     """
-    from scipy.special import betainc
-
-    k, n = int(np.count_nonzero(named)), int(np.count_nonzero(beyond))
+    # One line is spent on the place; so many places can be told apart.
+    log10_places = math.log10(max(4 * unsure / (_BEYOND * comb.fwhm), 1.0))
+    k, n = int(np.count_nonzero(named)) - 1, int(np.count_nonzero(beyond)) - 1
+    if k < 1:
+        return log10_places
     wave = np.polynomial.polynomial.polyval(comb.u[beyond], best.coefficients)
     low, high = float(wave.min()), float(wave.max())
-    held = np.count_nonzero(
-        (features.wave >= low - best.step) & (features.wave <= high + best.step)
-    )
-    tolerance = 0.35 * comb.fwhm
-    p = min(-math.expm1(-held * 2 * tolerance * best.step / max(high - low, best.step)), 1 - 1e-9)
-    # One line is spent on the place; so many places can be told apart.
-    places = max(4 * unsure / tolerance, 1.0)
-    if k < 2:
-        return math.log10(places)
-    return math.log10(places) + math.log10(max(float(betainc(k - 1, n - k + 1, p)), 1e-300))
+    inside = (features.wave >= low - best.step) & (features.wave <= high + best.step)
+    density = np.count_nonzero(inside) / max(high - low, best.step)
+    chance = _chance_near(density, _BEYOND, comb.fwhm, best.step)
+    return log10_places + _log10_chance_of(k, n, chance)
 
 
 def _named_alike(comb: _Comb, one: _Evidence, other: _Evidence) -> Flags:
