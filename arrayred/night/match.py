@@ -43,7 +43,12 @@ _NEAR_ENOUGH = 0.2
 
 
 def match_dark(
-    lights: Group, darks: Sequence[Group], tolerance: float, temperature_tolerance: float = 3.0
+    lights: Group,
+    darks: Sequence[Group],
+    tolerance: float,
+    temperature_tolerance: float = 3.0,
+    *,
+    may_scale: bool = True,
 ) -> Group:
     """Return the best matching darks; on a tie the first.
 
@@ -54,6 +59,7 @@ def match_dark(
     tolerance : largest difference of exposures, s, inclusive.
     temperature_tolerance : largest difference of the detector's temperatures, deg C; unknown
         temperatures match any.
+    may_scale : where none fits, scaling a longer one is proposed.
 
     Raises
     ------
@@ -80,20 +86,20 @@ def match_dark(
         path=lights.frames[0].path,
         keyword="EXPTIME",
         value=lights.exptime,
-        hint=" ".join(_ways_to_a_dark(lights, darks, reasons)),
+        hint=" ".join(_ways_to_a_dark(lights, darks, reasons, may_scale)),
     )
 
 
-_SCALE_LONGER = "Use --scale-dark to scale the longer dark (needs a bias)."
-
-
-def _ways_to_a_dark(lights: Group, darks: Sequence[Group], reasons: Sequence[str]) -> Iterator[str]:
+def _ways_to_a_dark(
+    lights: Group, darks: Sequence[Group], reasons: Sequence[str], may_scale: bool
+) -> Iterator[str]:
     """Yield what can be done where no dark fits, in sentences.
 
     Parameters
     ----------
     lights, darks : the frames.
     reasons : why each of the darks does not fit.
+    may_scale : whether scaling a longer one is proposed.
     """
     others = [d for d, why in zip(darks, reasons, strict=True) if why == OTHER_EXPOSURE]
     nearest = min((abs(dark.exptime - lights.exptime) for dark in others), default=math.inf)
@@ -101,8 +107,8 @@ def _ways_to_a_dark(lights: Group, darks: Sequence[Group], reasons: Sequence[str
         yield (
             f"To use the nearest exposure time, set dark_tolerance = {nearest:.3g} in the recipe."
         )
-    if any(dark.exptime > lights.exptime for dark in others):
-        yield _SCALE_LONGER
+    if may_scale and any(dark.exptime > lights.exptime for dark in others):
+        yield "Use --scale-dark to scale the longer dark (needs a bias)."
     yield "Add a folder of matching darks (--calibrations DIR), exclude the frame,"
     yield "or reduce without darks (--no-dark)."
 
@@ -396,10 +402,11 @@ def dark_for(lights: Group, calibrations: Calibrations, recipe: Recipe) -> Group
         made = _make_synthetic_dark(lights, known, recipe)
         if made is not None:
             return made
+    darks, may_scale = calibrations["dark"], recipe.scale_dark == "no"
     try:
-        return match_dark(lights, calibrations["dark"], recipe.dark_tolerance, degrees)
+        return match_dark(lights, darks, recipe.dark_tolerance, degrees, may_scale=may_scale)
     except NoDarkError as error:
-        if recipe.scale_dark == "no" or not calibrations["dark"]:
+        if may_scale or not darks:
             raise
         both = recipe.replace(scale_dark="both")
         if not calibrations["bias"]:
@@ -408,13 +415,12 @@ def dark_for(lights: Group, calibrations: Calibrations, recipe: Recipe) -> Group
             lacking, remedy = "they are shorter", 'Set scale_dark = "both" in the recipe.'
         else:
             lacking, remedy = "no matching dark and bias", ""
-        others = str(error.hint).replace(f"{_SCALE_LONGER} ", "")
         raise NoDarkError(
             f"{error.args[0]}; none can be scaled: {lacking}",
             path=error.path,
             keyword=error.keyword,
             value=error.value,
-            hint=f"{remedy} {others}".lstrip(),
+            hint=f"{remedy} {error.hint}".lstrip(),
         ) from error
 
 
