@@ -25,9 +25,11 @@ import gc
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 _BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -35,6 +37,8 @@ _TRIM, _MMAP = 256 << 20, 32 << 20
 """Free memory that is kept, and size from which an array has a mapping of its own, bytes (32 MiB is
 the largest allowed)."""
 _LITTLE_TRIM, _LITTLE_MMAP, _ARENAS = 24 << 20, 4 << 20, 2
+_AGAIN_S = 0.01
+"""Time after which an end that was ignored is raised again."""
 _is_own = False
 
 
@@ -76,6 +80,38 @@ def interrupts_held(*, spawned: bool = False) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_from_handler(number: int, end: SystemExit) -> NoReturn:
+    """Raise the exception that ends the program, in the handler of a signal.
+
+    A handler runs between any two steps of the main thread, also in a finalizer or in the callback
+    of a weak reference. Nothing can be raised out of these: Python prints the exception as one that
+    is ignored, and goes on. Then it is not printed, and raised again a little later.
+
+    Parameters
+    ----------
+    number : the signal; it is ignored from here on.
+    end : the exception.
+    """
+    signal.signal(number, signal.SIG_IGN)
+    report = sys.unraisablehook
+
+    def raise_again(_number: int, _frame: object) -> NoReturn:
+        sys.unraisablehook = report
+        end_from_handler(number, end)
+
+    def notice(unraisable: sys.UnraisableHookArgs) -> None:
+        if unraisable.exc_value is not end:
+            report(unraisable)
+            return
+        signal.signal(number, raise_again)
+        again = threading.Timer(_AGAIN_S, os.kill, [os.getpid(), number])
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = notice
+    raise end
 
 
 def _show_no_warning(*_args: object, **_kwargs: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 
@@ -27,6 +28,28 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
     use()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+IN_A_CALLBACK = """
+import os, signal, sys, weakref
+{setup}
+class Thing: pass
+
+def callback(_):
+    os.kill(os.getpid(), signal.{name})
+    for _ in range(1000):
+        pass
+
+def work(*_, **__):
+    thing = Thing()
+    reference = weakref.ref(thing, callback)
+    try:
+        del thing
+        for _ in range(100):
+            __import__("time").sleep(0.1)
+    finally:
+        print("taken away", flush=True)
+
+{run}
 """
 SETTINGS = "import gc, os; before = gc.get_threshold(), dict(os.environ)"
 
@@ -78,3 +101,36 @@ def test_warnings_of_libraries_are_printed_on_request_alone(
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ("overflow" in done.stderr) is is_shown
     assert is_shown or not done.stderr
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals of POSIX")
+@pytest.mark.parametrize(
+    ("name", "setup", "run", "code", "said"),
+    [
+        (
+            name,
+            "from arrayred import cli",
+            "cli.cli.main = work; cli.main()",
+            code,
+            f"arrayred: {said}\n",
+        )
+        for name, code, said in (("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated"))
+    ]
+    + [
+        (
+            "SIGTERM",
+            "from arrayred.batch import nights; from multiprocessing import Pipe",
+            "ours, theirs = Pipe(); ours.send(1); nights._run_worker(theirs, work)",
+            143,
+            "",
+        )
+    ],
+    ids=["ctrl-c", "terminated", "a worker terminated"],
+)
+def test_a_signal_ends_a_program_even_where_python_ignores_what_is_raised(
+    name: str, setup: str, run: str, code: int, said: str
+) -> None:
+    program = IN_A_CALLBACK.format(name=name, setup=setup, run=run)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "taken away\n", said)

@@ -79,7 +79,7 @@ from arrayred.model import level_of
 from arrayred.night import Flat, Group, Night, Plan, open_night
 from arrayred.night.groups import slug
 from arrayred.night.night import CachePolicy, with_local_pixels
-from arrayred.process import interrupts_held, make_process_own
+from arrayred.process import end_from_handler, interrupts_held, make_process_own
 from arrayred.progress import handled, note
 from arrayred.report import VERSION
 
@@ -525,8 +525,8 @@ def _run_worker(pipe: Connection, work: Callable[[Any], Any]) -> None:
                 pipe.send((True, answer))
 
 
-def _exit_quietly(_number: int, _frame: object) -> None:
-    sys.exit(143)  # so that what is half written is taken away
+def _exit_quietly(number: int, _frame: object) -> None:
+    end_from_handler(number, SystemExit(143))  # so that what is half written is taken away
 
 
 def _end_with_parent() -> None:

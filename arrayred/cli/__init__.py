@@ -23,7 +23,7 @@ import click
 from arrayred._version import __version__
 from arrayred.cli.layout import message
 from arrayred.errors import ArrayredError, StorageError
-from arrayred.process import make_process_own
+from arrayred.process import end_from_handler, make_process_own
 
 _ENDS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
 """Exit codes of signals, and what is said."""
@@ -160,7 +160,7 @@ def _end_soon(number: int, _frame: FrameType | None) -> None:
     last = threading.Timer(_ENDS_WITHIN_S, _end_process, [signal.Signals(number)])
     last.daemon = True
     last.start()
-    raise _SignalledExit(signal.Signals(number))
+    end_from_handler(number, _SignalledExit(signal.Signals(number)))
 
 
 def _end_process(number: signal.Signals) -> NoReturn:
