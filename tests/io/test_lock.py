@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -116,12 +115,17 @@ def test_where_the_kernel_cannot_lock_the_run_goes_on(
 def test_who_may_wait_writes_after_the_holder(
     tmp_path: Path, holder: subprocess.Popen[str]
 ) -> None:
-    letting_go = threading.Timer(0.4, ended, [holder])
-    started = time.monotonic()
+    is_let_go = threading.Event()
+
+    def let_go() -> None:
+        is_let_go.set()
+        ended(holder)
+
+    letting_go = threading.Timer(0.4, let_go)
     letting_go.start()
     with output_lock(tmp_path, wait=30) as locked:
         assert locked
-    assert 0.3 < time.monotonic() - started < 10
+        assert is_let_go.is_set()
     letting_go.join()
 
 
