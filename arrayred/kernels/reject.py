@@ -712,7 +712,7 @@ def _beyond_tolerance(above: Values, expected: Values) -> Values:
     tolerance = _SHIFT_TOLERANCE * _steepest_slope(expected) + _SCALE_TOLERANCE * np.maximum(
         expected, 0.0
     )
-    return np.where(above > 0, np.maximum(above - tolerance, 0.0), above)
+    return np.asarray(np.fmax(above - tolerance, np.minimum(above, 0.0)))
 
 
 def _steepest_slope(light: Values) -> Values:
