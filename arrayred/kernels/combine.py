@@ -449,17 +449,19 @@ def by_strips(
             f"A mask of shape {mask.shape} does not match frames of shape {block.shape}. Use one "
             "flag for each value."
         )
-    out = np.full(block.shape[1:], np.nan)
     if block.shape[0] == 0:
-        return out
+        return np.full(block.shape[1:], np.nan)
+    out = np.empty(block.shape[1:])
     floating = block.dtype.kind == "f"
     for rows in strips(block, pixels):
         strip, dark = block[:, rows], None if minus is None else minus[rows]
         hidden = None if mask is None else mask[:, rows]
         out[rows] = kernel(strip, dark)
-        spoilt = np.zeros(strip.shape[1:], bool) if hidden is None else hidden.any(axis=0)
-        if floating:
-            spoilt |= ~present(out[rows])
+        if hidden is None and not floating:
+            continue
+        spoilt = ~present(out[rows]) if floating else np.zeros(strip.shape[1:], bool)
+        if hidden is not None:
+            spoilt |= hidden.any(axis=0)
         where = np.flatnonzero(spoilt)
         if where.size:
             there = _present_in_strip(strip, hidden, where, present)

@@ -484,14 +484,14 @@ class ScreenedStrip(NamedTuple):
     ----------
     common : (y, x), the median of the frames, less dark and sky; NaN where none has a value.
     reference : (y, x), what a value is compared with: of two values the lower one, NaN of one.
-    present : (y, x), the part of the frames that have a value.
+    n_there : (y, x), the number of frames that have a value.
     frame, where : the frames and flat indices (y, x) of values that may be too high.
     may_shine : (y, tile), whether a tile may be bright.
     """
 
     common: Values
     reference: Values
-    present: Values
+    n_there: NDArray[np.integer[Any]]
     frame: Indices
     where: Indices
     may_shine: Flags
@@ -536,19 +536,27 @@ def screen_strip(
     values = block.astype(kind)
     values -= each[:, np.newaxis]
     middle = median(values)
-    n_there: NDArray[Any] = np.full(middle.shape, len(block))
+    n_there: NDArray[Any] = np.broadcast_to(len(block), middle.shape)
     if block.dtype.kind == "f":
         n_there = count(~np.isnan(values))
     reference = _reference_of(values, middle, n_there)
     values -= reference.astype(kind)
-    common, light = middle - dark, reference - dark
-    sigma = np.sqrt(noise.variance(light + least, more))
+    common = middle - dark
+    light = common if reference is middle else reference - dark
+    sigma = noise.variance(light + least, more)
+    np.sqrt(sigma, out=sigma)
     high = np.flatnonzero(values > (_SCREEN_SIGMA * sigma).astype(kind))
     frame, where = np.divmod(high, sigma.size)
-    peaks = np.fmax.reduce((light / sigma)[:, places], axis=-1) > _BRIGHT_PIXEL_SNR
     reaching = values > (_BRIGHT_HALF_SNR * sigma - light).astype(kind)
-    may_shine = peaks | _half_reach(reaching, places)
-    return ScreenedStrip(common, light, n_there / len(block), frame, where, may_shine)
+    shines = _any_in_tiles(light > _BRIGHT_PIXEL_SNR * sigma, places)
+    may_shine = shines | _half_reach(reaching, places)
+    return ScreenedStrip(common, light, n_there, frame, where, may_shine)
+
+
+def _any_in_tiles(flags: Flags, places: Indices) -> Flags:
+    """Return whether a flag (y, x) is set in each tile (y, tile)."""
+    ends = np.stack([places[:, 0], places[:, -1] + 1], axis=1).ravel()[:-1]
+    return np.asarray(np.logical_or.reduceat(flags, ends, axis=1)[:, ::2])
 
 
 def _half_reach(reaching: Flags, places: Indices) -> Flags:
@@ -704,7 +712,7 @@ def _beyond_tolerance(above: Values, expected: Values) -> Values:
     tolerance = _SHIFT_TOLERANCE * _steepest_slope(expected) + _SCALE_TOLERANCE * np.maximum(
         expected, 0.0
     )
-    return np.where(above > 0, np.maximum(above - tolerance, 0.0), above)
+    return np.asarray(np.fmax(above - tolerance, np.minimum(above, 0.0)))
 
 
 def _steepest_slope(light: Values) -> Values:

@@ -1014,7 +1014,7 @@ def _stretch_about_the_sky(combined: xr.Dataset, facts: Mapping[Any, Any]) -> St
         return stretch_of(counts)
     noise = max(std, 1.0)
     low = mean - 5 * noise
-    high = max(float(np.percentile(finite, 99.9)), low + noise)
+    high = max(float(np.percentile(finite, 99.9, overwrite_input=True)), low + noise)
     return Stretch(low, high, 0.0, 2 * noise)
 
 

@@ -240,9 +240,11 @@ def encode_png(
     b'\x89PNG\r\n\x1a\n'
     """
     n_rows, n_columns, *each = pixels.shape
-    kind = _KINDS[each[0] if each else 1] if palette is None else _PALETTE
-    lines = np.zeros((n_rows, pixels[0].size + 1), np.uint8)
-    lines[:, 1:] = pixels.reshape(n_rows, -1)
+    n_values = each[0] if each else 1
+    kind = _KINDS[n_values] if palette is None else _PALETTE
+    lines = np.zeros((n_rows, n_columns * n_values + 1), np.uint8)
+    for i in range(n_values):  # a sixth of the time of copying three bytes after three
+        lines[:, 1 + i :: n_values] = pixels[..., i] if each else pixels
     parts = [_chunk(b"IHDR", struct.pack(">IIBBBBB", n_columns, n_rows, 8, kind, 0, 0, 0))]
     if palette is not None:
         parts.append(_chunk(b"PLTE", palette[:, :3].tobytes()))
@@ -251,7 +253,7 @@ def encode_png(
     if dpi:
         per_metre = round(dpi / 0.0254)
         parts.append(_chunk(b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1)))
-    parts += [_chunk(b"IDAT", zlib.compress(lines.tobytes(), level)), _chunk(b"IEND", b"")]
+    parts += [_chunk(b"IDAT", zlib.compress(lines.data, level)), _chunk(b"IEND", b"")]
     return _SIGNATURE + b"".join(parts)
 
 

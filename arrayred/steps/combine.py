@@ -612,7 +612,7 @@ def _charge_beside_star(found: FrameScales, minus: xr.Dataset | None, floor: Rea
     charge = np.maximum(found.sky - floor.level, 0.0)
     if minus is not None:
         master = master_noise(minus, floor.variance)
-        charge += master.charge_of(minus[COUNTS].values, master.hot)
+        charge += master.charge_of(minus[COUNTS].values)
     return charge
 
 

@@ -15,7 +15,8 @@ which the spectrum is extracted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
@@ -481,7 +482,7 @@ _LIT_TILE_SIGMA = 2.0
 """Mean signal of a tile, in sigma of the sky, from which on it is lit by more than its hits."""
 _ROWS_OF_SKY = 64
 _TILE_VALUES_AT_ONCE = 1 << 17
-_STRIP_VALUES_AT_ONCE = 1 << 17
+_STRIP_VALUES_AT_ONCE = 1 << 19
 
 
 class ComparisonInput(NamedTuple):
@@ -635,6 +636,8 @@ def _outliers_without_light(
     mean_sky = np.add.reduce(sky, axis=0) / n_frames
     n_alike = noise.variance(mean_sky) * np.add.reduce(1.0 / noise.variance(sky), axis=0)
     places = grid.starts[blocks, np.newaxis] - band.column + np.arange(grid.width)
+    tiles = partial(_pieces, width=grid.width)
+    skies, mean_skies, numbers_alike = tiles(sky), tiles(mean_sky), tiles(n_alike)
     step = max(_STRIP_VALUES_AT_ONCE // (n_frames * n_columns), 1)
     for top in range(0, n_rows, step):
         raw = band.raw[:, top : top + step]
@@ -652,16 +655,15 @@ def _outliers_without_light(
         pair = np.unique((found.frame * grid.n_tiles + tile)[is_dark])
         frame, tile = np.divmod(pair, grid.n_tiles)
         at, first = tile // grid.n_blocks - row[0, 0], places[tile % grid.n_blocks - blocks[0], 0]
-        tiles = partial(_pieces, width=grid.width)
-        dark, of_sky = tiles(dark)[at, first], tiles(sky)[frame, first]
-        values = tiles(raw)[frame, at, first] - of_sky - dark
+        of_sky, present = skies[frame, first], tiles(found.n_there)[at, first] / n_frames
+        values = tiles(raw)[frame, at, first] - of_sky - tiles(dark)[at, first]
         excess = kernel.dark_excess(
             values,
             of_sky,
             noise,
             tiles(more)[at, first],
             tiles(found.reference)[at, first],
-            (tiles(mean_sky)[first], tiles(n_alike)[first] * tiles(found.present)[at, first]),
+            (mean_skies[first], numbers_alike[first] * present),
             n_frames,
         )
         i, x = np.nonzero((excess > _NEIGHBOUR_SIGMA) & grid.own(tile))
@@ -806,7 +808,7 @@ def _charge_noise(scene: ComparisonInput, dark: Values) -> Values:
 
     By that of hot pixels alone, four more values of a real night were hits, in warm ones.
     """
-    return scene.master.charge_of(dark, scene.master.level) * scene.noise.per_photon
+    return np.fmax(dark - scene.master.level, 0.0) * scene.noise.per_photon
 
 
 def _struck_values(scene: ComparisonInput, where: Indices, hits: PixelOutliers) -> Flags:
@@ -886,7 +888,8 @@ TILE_WIDTH = 48
 short against the distance in which a trace crosses a row."""
 
 
-class TileGrid(NamedTuple):
+@dataclass(frozen=True)
+class TileGrid:
     """The tiles of an image.
 
     Parameters
@@ -909,22 +912,22 @@ class TileGrid(NamedTuple):
         """Return the number of pixels along the dispersion."""
         return self.shape[0 if self.upright else 1]
 
-    @property
+    @cached_property
     def n_blocks(self) -> int:
         """Return the number of tiles along the dispersion."""
         return max(round(self.length / TILE_WIDTH), 1)
 
-    @property
+    @cached_property
     def edges(self) -> Indices:
         """Return the first pixel of each tile, and the end of the last one."""
         return np.asarray(np.linspace(0, self.length, self.n_blocks + 1).astype(np.intp))
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Return the length of a tile, pixels; where they do not fit evenly, tiles overlap."""
         return int(np.diff(self.edges).max())
 
-    @property
+    @cached_property
     def starts(self) -> Indices:
         """Return the first pixel of each tile, which may be the last one of the tile before."""
         return np.minimum(self.edges[:-1], self.length - self.width)

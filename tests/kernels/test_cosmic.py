@@ -71,8 +71,8 @@ def test_in_dark_cells_single_values_are_judged_as_whole_cells(dtype: str, n_fra
     seen.reshape(n_frames, -1)[found.frame, found.where] = True
     assert seen.reshape(cells.shape)[(whole.excess > 3.5) & dark[:, np.newaxis]].all()
     assert found.frame.size < 0.05 * frames.size
-    reference, n_there = (part.reshape(90, 48) for part in (found.reference, found.present))
-    mean = skies[0], n_frames * n_there
+    reference, n_there = (part.reshape(90, 48) for part in (found.reference, found.n_there))
+    mean = skies[0], n_there.astype(float)
     for i in range(n_frames):
         alone = dark_excess(cells[i], skies[i], QUIET, more, reference, mean, n_frames)
         both = (np.maximum(excess[dark], 3.4) for excess in (alone, whole.excess[i]))
