@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
+from numpy.polynomial.polynomial import polyder, polyval, polyvander
 from numpy.typing import NDArray
 
 from arrayred.config.recipe import LampName
@@ -107,12 +108,12 @@ class Dispersion:
 
     def wavelength(self, x: Any) -> Any:
         """Return the wavelength of pixels x, air, Angstrom."""
-        return np.polynomial.polynomial.polyval(self._place(x), self.coefficients)[()]
+        return polyval(self._place(x), self.coefficients)[()]
 
     def dispersion(self, x: Any) -> Any:
         """Return the wavelength step per pixel at pixels x, Angstrom; negative if it falls."""
-        slope = np.polynomial.polynomial.polyder(self.coefficients)
-        return (np.polynomial.polynomial.polyval(self._place(x), slope) * 2 / self._span)[()]
+        slope = polyder(self.coefficients)
+        return (polyval(self._place(x), slope) * 2 / self._span)[()]
 
     def is_extrapolated(self, x: Any) -> Any:
         """Return whether pixels x lie beyond the outermost lines used."""
@@ -213,7 +214,7 @@ def interpolate_dispersion(before: Dispersion, after: Dispersion, fraction: floa
     u = np.cos(np.pi * (np.arange(order + 1) + 0.5) / (order + 1))
     x = first + (last - first) * (u + 1) / 2
     wave = (1 - fraction) * before.wavelength(x) + fraction * after.wavelength(x)
-    coefficients = np.linalg.solve(np.polynomial.polynomial.polyvander(u, order), wave)
+    coefficients = np.linalg.solve(polyvander(u, order), wave)
     ours, theirs = 1 - fraction, fraction
     return replace(
         before,
@@ -384,16 +385,19 @@ def _fit_order(
     if n_sets:
         shift = float(coefficients[-1] / step)
         coefficients = coefficients[:-1]
-    slope = np.polynomial.polynomial.polyval(
-        np.linspace(-1, 1, 101), np.polynomial.polynomial.polyder(coefficients)
-    )
-    if n > 1 and not (np.all(slope > 0) or np.all(slope < 0)):
+    slope = polyval(np.linspace(-1, 1, 101), polyder(coefficients))
+    if n > 1 and not _is_steady(slope):
         raise LampError(
             f"The wavelengths of {n} lines do not rise or fall steadily from x = {first:.1f} to "
             f"{last:.1f}",
             hint="Check the wavelengths of the lines, or use a lower order.",
         )
     return _Fit(coefficients, (first, last), residual, why, shift)
+
+
+def _is_steady(slope: NDArray[np.floating[Any]]) -> Any:
+    """Return whether all slopes (..., place) are of one sign."""
+    return (slope > 0).all(axis=-1) | (slope < 0).all(axis=-1)
 
 
 def _orders_allowed(n: int, order: int | None, given: bool, why: NDArray[np.str_]) -> range:
@@ -424,7 +428,7 @@ def _weighted_fit(
     u: Values, wave: Values, sigma: Values, used: Flags, order: int, moved: Values
 ) -> tuple[Values, Values, float]:
     """Return coefficients, residuals (line), and the rms of lines predicted by all the others."""
-    basis = np.polynomial.polynomial.polyvander(u, order)
+    basis = polyvander(u, order)
     if moved[used].any():
         basis = np.column_stack([basis, moved])
     weighted = basis[used] / sigma[used, np.newaxis]
@@ -516,10 +520,8 @@ _MOST_UNSURE = 0.5
 """Pixels; where wavelengths are known less well than so, a solution does not cover them."""
 
 
-def _foreseen(
-    u: Values, place: Values, sigma: Values, half: float, at: Values
-) -> tuple[Values, Values]:
-    """Return what lines foretell of others (other): their places, and how unsure these are, pixel.
+def _foreseen(u: Values, sigma: Values, half: float, at: Values) -> tuple[Values, Values]:
+    """Return how lines foretell the places of others, and how unsure these are, pixel.
 
     The dispersion is a cubic, with terms as gratings and prisms have: what the lines do not tell
     of it is unknown within those, whatever polynomial goes through the lines.
@@ -527,18 +529,20 @@ def _foreseen(
     Parameters
     ----------
     u : (line), from -1 to 1 on the detector.
-    place, sigma : (line), wavelength over the dispersion, and its error, pixel.
+    sigma : (line), the error of its place, which is its wavelength over the dispersion, pixel.
     half : of the detector, pixel.
     at : (other), from -1 to 1.
+
+    Returns
+    -------
+    weights, unsure : (other, line), by which places of lines add up to those of others; (other).
     """
-    weighted = np.polynomial.polynomial.polyvander(u, 3) / sigma[:, np.newaxis]
+    weighted = polyvander(u, 3) / sigma[:, np.newaxis]
     prior = np.diag([0.0, 0.0, (_MOST_CURVED * half) ** -2, (_MOST_CUBIC * half) ** -2])
     covariance = np.linalg.inv(weighted.T @ weighted + prior)
-    basis = np.polynomial.polynomial.polyvander(at, 3)
-    # Places are large: about their middle, for the sake of the digits.
-    middle = float(np.add.reduce(place)) / place.size
-    terms = covariance @ (weighted.T @ ((place - middle) / sigma))
-    return middle + basis @ terms, np.sqrt(np.einsum("ai,ij,aj->a", basis, covariance, basis))
+    basis = polyvander(at, 3)
+    unsure = np.sqrt(np.einsum("ai,ij,aj->a", basis, covariance, basis))
+    return basis @ covariance @ (weighted / sigma[:, np.newaxis]).T, unsure
 
 
 def _require_no_gap(
@@ -554,7 +558,7 @@ def _require_no_gap(
     u = (x[why == ""] - middle) / half
     sigma = np.hypot(error[why == ""], max(found.rms_pixel, _LEAST_RMS))
     places = np.concatenate([lit, (lit[1:] + lit[:-1]) / 2])
-    _, unsure = _foreseen(u, np.zeros(u.size), sigma, half, (places - middle) / half)
+    _, unsure = _foreseen(u, sigma, half, (places - middle) / half)
     at_lines, between = unsure[: lit.size], unsure[lit.size :]
     # Beyond what the lines beside a gap are in doubt themselves.
     more = between**2 - np.maximum(at_lines[1:], at_lines[:-1]) ** 2
@@ -1147,6 +1151,16 @@ class _Evidence(NamedTuple):
     lamp: str
     step: float
 
+    @property
+    def is_strong(self) -> bool:
+        """Return whether a solution could be told from chance by itself."""
+        return (
+            self.log10_nfa <= _LOG10_NFA
+            and self.n_matched >= _LEAST_MATCHED
+            and self.flux_explained >= _LEAST_EXPLAINED
+            and self.list_seen >= _LEAST_SEEN
+        )
+
 
 def _detector_of(lines: xr.Dataset) -> tuple[float, float]:
     """Return the middle of the detector along the dispersion, and half of its length, pixel."""
@@ -1437,9 +1451,7 @@ def _surprise(share: Values, chance: Values) -> Values:
 def _distinct(poly: Values, step: Values, score: Values, comb: _Comb, n: int) -> NDArray[np.intp]:
     """Return the n best of candidates, one of those that agree within 3 FWHM at both ends."""
     order = np.argsort(-score, kind="stable")[: 40 * n]
-    ends = poly[order] @ np.polynomial.polynomial.polyvander(
-        np.array([-0.7, 0.0, 0.7]), poly.shape[1] - 1
-    ).T  # fmt: skip
+    ends = poly[order] @ polyvander(np.array([-0.7, 0.0, 0.7]), poly.shape[1] - 1).T
     grid = np.rint(ends / (3 * comb.fwhm * step[order, np.newaxis])).astype(np.int64)
     # One number for each cell: np.unique of rows takes ten times as long.
     key = np.rint(np.log(step[order]) / 0.05).astype(np.int64)
@@ -1453,7 +1465,7 @@ def _refined(comb: _Comb, guess: _Guess, wave: Values) -> tuple[Values, Values]:
     """Pull candidates onto the lines of a list; return coefficients (candidate, 4) and scores."""
     n = min(comb.u.size, _N_LINES)
     u = comb.u[:n]
-    basis = np.polynomial.polynomial.polyvander(u, 3)
+    basis = polyvander(u, 3)
     poly = np.zeros((len(guess.step), 4))
     poly[:, :3] = guess.coefficients
     start = _first_tolerance(comb)
@@ -1474,8 +1486,7 @@ def _refined(comb: _Comb, guess: _Guess, wave: Values) -> tuple[Values, Values]:
         )
     score = _scored(comb, poly @ basis.T, guess.step, wave, 0.35 * comb.fwhm)
     slope = poly[:, 1:2] + 2 * poly[:, 2:3] * u + 3 * poly[:, 3:4] * u**2
-    steady = (slope > 0).all(axis=1) | (slope < 0).all(axis=1)
-    return poly, np.where(steady, score, 0.0)
+    return poly, np.where(_is_steady(slope), score, 0.0)
 
 
 def _scored(comb: _Comb, place: Values, step: Values, wave: Values, tolerance: float) -> Values:
@@ -1533,7 +1544,7 @@ def _judged(
     bound = 0.4
     degree = 2
     for _ in range(6):
-        place = np.asarray(np.polynomial.polynomial.polyval(u, poly), np.float64)
+        place = np.asarray(polyval(u, poly), np.float64)
         near = np.searchsorted(middle, place)
         left = (features.wave[near] - place) / step
         matched = np.abs(left) < bound * comb.fwhm
@@ -1544,15 +1555,13 @@ def _judged(
         degree = 2 if count < 10 else 3 if count < 24 else 4
         spread = max(1.4826 * float(np.median(np.abs(left[matched]))), 0.01)
         sigma = np.sqrt(error**2 + (features.error[near] / step) ** 2 + spread**2)
-        basis = np.polynomial.polynomial.polyvander(u[matched], degree) / sigma[matched, np.newaxis]
+        basis = polyvander(u[matched], degree) / sigma[matched, np.newaxis]
         goal = features.wave[near][matched] / sigma[matched]
         poly = np.asarray(np.linalg.lstsq(basis, goal, rcond=None)[0], np.float64)
         bound = float(np.clip(5 * spread / comb.fwhm, 0.12, 0.35))
-    place = np.asarray(np.polynomial.polynomial.polyval(u, poly), np.float64)
-    slope = np.polynomial.polynomial.polyval(
-        np.linspace(u[matched].min(), u[matched].max(), 64), np.polynomial.polynomial.polyder(poly)
-    )
-    if not ((slope > 0).all() or (slope < 0).all()):
+    place = np.asarray(polyval(u, poly), np.float64)
+    slope = polyval(np.linspace(u[matched].min(), u[matched].max(), 64), polyder(poly))
+    if not _is_steady(slope):
         return None
     near = np.searchsorted(middle, place)
     left = np.abs(features.wave[near] - place) / step
@@ -1692,10 +1701,8 @@ def _with_own_strengths(comb: _Comb, best: _Evidence) -> _Evidence:
         level, _ = _level_near(atlas.wave[mine], best.wave[named][own], ratio[own])
         light[mine] = np.log(atlas.strength[mine]) + level
         doubt[mine] = _LINE_ERROR
-    place = np.asarray(np.polynomial.polynomial.polyval(comb.u, best.coefficients), np.float64)
-    slope = np.polynomial.polynomial.polyval(
-        comb.u, np.polynomial.polynomial.polyder(best.coefficients)
-    )
+    place = np.asarray(polyval(comb.u, best.coefficients), np.float64)
+    slope = polyval(comb.u, polyder(best.coefficients))
     sigma = np.abs(slope) / comb.half * comb.fwhm / FWHM_PER_SIGMA
     # A line of the list shines in the measured line that it is nearest to.
     order = np.argsort(place, kind="stable")
@@ -1771,7 +1778,7 @@ def identify(
     hint = _OTHER_HINTS if dispersion is None or center is None else _HINTS_IF_HINTED
     guesses = _all_guesses(comb, lamps, dispersion, center, near)
     found = _judged_guesses(comb, lamps, guesses, effort, tests)
-    if not any(map(_is_strong, found)):
+    if not any(one.is_strong for one in found):
         raise _not_identified(lines, _closest(comb, found, lamp), hint)
     best, margin = _decide(comb, found, hint)
     if near is not None:
@@ -1795,7 +1802,7 @@ def _judged_guesses(
         if one.score > _WORTH * best_score
     )
     found = [one for one in judged if one is not None]
-    strong = [one for one in found if _is_strong(one)]
+    strong = [one for one in found if one.is_strong]
     if strong:
         # What else may shine in the lamp is asked of the surest solution itself.
         surest = min(strong, key=lambda one: one.log10_nfa)
@@ -1902,7 +1909,7 @@ def _best_refined(
     comb: _Comb, lamp: str, guess: _Guess, wave: Values, effort: _Effort
 ) -> Iterator[_Candidate]:
     """Yield the best distinct of some guesses, pulled onto the lines of a list."""
-    place = np.polynomial.polynomial.polyval(comb.u[:_N_LINES], guess.coefficients.T, tensor=True)
+    place = polyval(comb.u[:_N_LINES], guess.coefficients.T, tensor=True)
     score = _scored(comb, np.asarray(place), guess.step, wave, _first_tolerance(comb))
     chosen = np.argsort(-score, kind="stable")[: effort.n_refined]
     guess = _Guess(guess.coefficients[chosen], guess.step[chosen])
@@ -1952,7 +1959,7 @@ def _decide(
     comb: _Comb, found: list[_Evidence], hint: str = _OTHER_HINTS
 ) -> tuple[_Evidence, float]:
     """Return the solution that is certain, and its margin; raise LampError if two are alike."""
-    strong = [one for one in found if _is_strong(one)]
+    strong = [one for one in found if one.is_strong]
     # The simplest of the lamps that lead to the same solution nearly as surely, and name nearly as
     # many lines: those of a missing gas would pass for outliers, or shift the lines beside them.
     surest = min(strong, key=lambda one: one.log10_nfa)
@@ -1983,7 +1990,7 @@ def _decide(
             hint=hint,
         )
     certain = _without_doubt(comb, best, found)
-    if not _is_strong(certain):
+    if not certain.is_strong:
         raise LampError(
             f"{best.lamp} fits, but too few lines are certain: {certain.n_matched} of "
             f"{comb.x.size}, with {certain.flux_explained:.0%} of their flux",
@@ -2000,7 +2007,7 @@ def _without_doubt(comb: _Comb, best: _Evidence, found: list[_Evidence]) -> _Evi
     """
     doubtful = np.zeros(comb.u.size, bool)
     for one in found:
-        near = one.log10_nfa <= best.log10_nfa + _LEAST_MARGIN and _is_strong(one)
+        near = one.log10_nfa <= best.log10_nfa + _LEAST_MARGIN and one.is_strong
         if near and not _is_distinct(comb, best, one) and _differs(comb, best, one):
             doubtful |= np.isfinite(best.wave) & ~_named_alike(comb, best, one)
     doubtful |= _told_by_none(comb, best, np.isfinite(best.wave) & ~doubtful)
@@ -2021,8 +2028,9 @@ def _told_by_none(comb: _Comb, best: _Evidence, named: Flags) -> Flags:
     stand by themselves (`_log10_nfa_beyond`).
     """
     features = _features_at(LAMPS[best.lamp], comb.fwhm * best.step)
-    place = best.wave / best.step
-    left = place - np.polynomial.polynomial.polyval(comb.u, best.coefficients) / best.step
+    # Places are large: about the detector's middle, for the sake of the digits.
+    place = (best.wave - best.coefficients[0]) / best.step
+    left = (best.wave - polyval(comb.u, best.coefficients)) / best.step
     scatter = max(1.4826 * finite_median(np.abs(left[named])), _LEAST_RMS)
     sigma = np.hypot(np.hypot(comb.error, best.wave_error / best.step), scatter)
     doubtful = np.zeros(named.size, bool)
@@ -2031,8 +2039,9 @@ def _told_by_none(comb: _Comb, best: _Evidence, named: Flags) -> Flags:
         rest = rest[np.argsort(side * comb.u[rest], kind="stable")]
         for n_core in range(max(_LEAST_LINES, (rest.size + 1) // 2), rest.size):
             core, nearest = rest[:n_core], rest[n_core : n_core + 1]
-            told = _foreseen(comb.u[core], place[core], sigma[core], comb.half, comb.u[nearest])
-            doubt = math.hypot(float(told[0][0] - place[nearest[0]]), float(told[1][0]))
+            weights, unsure = _foreseen(comb.u[core], sigma[core], comb.half, comb.u[nearest])
+            away = np.add.reduce(weights[0] * place[core]) - place[nearest[0]]
+            doubt = math.hypot(float(away), float(unsure[0]))
             if doubt <= max(1.0, 0.25 * comb.fwhm):
                 continue
             beyond = side * comb.u > side * comb.u[core[-1]]
@@ -2057,7 +2066,7 @@ def _log10_nfa_beyond(
     k, n = int(np.count_nonzero(named)) - 1, int(np.count_nonzero(beyond)) - 1
     if k < 1:
         return log10_places
-    wave = np.polynomial.polynomial.polyval(comb.u[beyond], best.coefficients)
+    wave = polyval(comb.u[beyond], best.coefficients)
     low, high = float(wave.min()), float(wave.max())
     inside = (features.wave >= low - best.step) & (features.wave <= high + best.step)
     density = np.count_nonzero(inside) / max(high - low, best.step)
@@ -2079,7 +2088,7 @@ def _is_distinct(comb: _Comb, one: _Evidence, other: _Evidence) -> bool:
 
 def _require_alike(comb: _Comb, best: _Evidence, near: Dispersion) -> None:
     """Raise LampError where another solution fits decidedly worse here than where it is from."""
-    place = np.polynomial.polynomial.polyval(comb.u, best.coefficients)
+    place = polyval(comb.u, best.coefficients)
     left = (place - best.wave)[np.isfinite(best.wave)] / best.step
     rms = math.sqrt(float(np.add.reduce(left**2)) / left.size)
     if math.isfinite(near.rms_pixel) and rms > 3 * max(near.rms_pixel, _LEAST_RMS):
@@ -2090,20 +2099,10 @@ def _require_alike(comb: _Comb, best: _Evidence, near: Dispersion) -> None:
         )
 
 
-def _is_strong(one: _Evidence) -> bool:
-    """Return whether a solution could be told from chance by itself."""
-    return (
-        one.log10_nfa <= _LOG10_NFA
-        and one.n_matched >= _LEAST_MATCHED
-        and one.flux_explained >= _LEAST_EXPLAINED
-        and one.list_seen >= _LEAST_SEEN
-    )
-
-
 def _differs(comb: _Comb, one: _Evidence, other: _Evidence) -> bool:
     """Return whether two solutions differ by more than a pixel where the first has lines."""
     u = comb.u[np.isfinite(one.wave)]
-    ours, theirs = (np.polynomial.polynomial.polyval(u, e.coefficients) for e in (one, other))
+    ours, theirs = (polyval(u, e.coefficients) for e in (one, other))
     return bool(np.abs(ours - theirs).max() > max(1.0, 0.5 * comb.fwhm) * one.step)
 
 
