@@ -728,6 +728,8 @@ def no_lights_error(night: Night, problems: Iterable[ArrayredError]) -> list[Arr
             labels = [frame.label for frame in retyped if type_warning(frame) == why]
             line = _type_line(night, labels, "light")
             hint = f"If they are light frames ({list_of_names(labels)}: {why}), say so in {line}."
+        elif night.foreign:
+            hint = f"Look at {night.foreign[0][0]}, {night.foreign[0][1]}."
         return [InputError("No light (science) frames found", path=night.folder, hint=hint)]
     if other := _pattern_of_other_case(night):
         hint = f"Upper and lower case differ: use --frames {shlex.quote(other)}."
