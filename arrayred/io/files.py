@@ -1,7 +1,8 @@
 """List the FITS files of folders and caches, and scan them: `list_files`, `find_image`.
 
 `find_image` looks for a path on disk and then in a cache. `folders_too_deep` finds folders with
-FITS files below the depth that is searched. `paths_in` reads a text file of paths.
+FITS files below the depth that is searched, `misnamed_files` those whose names hide what they are.
+`paths_in` reads a text file of paths.
 """
 
 from __future__ import annotations
@@ -54,6 +55,30 @@ def list_files(folder: Path, depth: int = 3) -> list[Path]:
             hint=_other_spelling(folder) or "Name a folder of raw frames.",
         ) from error
     return [path for path in found if is_fits_name(path.name)]
+
+
+_SIGNATURES = {
+    b"SIMPLE  =": "a FITS file without a FITS suffix: rename it to .fits",
+    b"XISF0100": "an XISF image: convert it to FITS",
+}
+
+
+def misnamed_files(folder: Path, depth: int = 3) -> list[tuple[str, str]]:
+    """Return the files that are images by their first bytes, but not by their names, with remedies.
+
+    Parameters
+    ----------
+    folder, depth : as for `list_files`, which passes these files over. None of a cache or a URL.
+    """
+    if isinstance(folder, Address) or (folder / "zarr.json").exists():
+        return []
+    found = []
+    for path in sorted(_walk(folder, depth)):
+        if not is_fits_name(path.name) and path.is_file():
+            with suppress(OSError), path.open("rb") as file:
+                start = file.read(max(map(len, _SIGNATURES)))
+                found += [(str(path), why) for s, why in _SIGNATURES.items() if start.startswith(s)]
+    return found
 
 
 def _other_spelling(folder: Path) -> str:

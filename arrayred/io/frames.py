@@ -33,6 +33,7 @@ from arrayred.model import (
     Sections,
     Unit,
     consistent_sections,
+    section_numbers,
     to_check,
 )
 
@@ -336,9 +337,9 @@ def without_type_warnings(frame: Frame) -> tuple[str, ...]:
     return tuple(text for text in frame.warnings if not text.startswith(_TAKEN_FOR))
 
 
-def is_taken_for_another(frame: Frame) -> bool:
-    """Return whether a frame is of another type than its type card says, as a warning says."""
-    return any(text.startswith(_TAKEN_FOR) for text in frame.warnings)
+def type_warning(frame: Frame) -> str:
+    """Return the warning of `taken_for` if a frame is not of the type of its type card, or ""."""
+    return next((text for text in frame.warnings if text.startswith(_TAKEN_FOR)), "")
 
 
 # Header values by our names, whatever their keywords, and the problems with them.
@@ -347,7 +348,13 @@ def is_taken_for_another(frame: Frame) -> bool:
 
 _SECONDS = re.compile(r"(?<!')\bs(ec|econds?)?\b", re.IGNORECASE)
 _AUTO_DARK = re.compile(r"auto-?dark", re.IGNORECASE)
-_MILLISECONDS = re.compile(r"\bm(illi)?s(ec|econds?)?\b", re.IGNORECASE)
+_TIME_UNITS = (  # s, the unit of an exposure as comments state it; the first that is found counts
+    (1e-3, re.compile(r"\bm(illi)?s(ec|econds?)?\b", re.IGNORECASE)),
+    (1e-6, re.compile(r"\b([u\xb5]|micro)s(ec|econds?)?\b", re.IGNORECASE)),
+    (1.0, _SECONDS),
+    (60.0, re.compile(r"\bminutes?\b|[(\[]min[)\]]", re.IGNORECASE)),
+    (3600.0, re.compile(r"\bhours?\b|[(\[]hr?[)\]]", re.IGNORECASE)),
+)
 _ELECTRONS = r"\b(?:photo-?)?e(?:l(?:ec(?:tron)?s?)?)?-?"
 _ADU = r"\b(?:adu|count|ct|dn)s?\b"
 _ELECTRONS_PER_ADU = re.compile(
@@ -358,7 +365,7 @@ _ADU_PER_ELECTRON = re.compile(
 )
 _USUAL_GAINS = (0.02, 30.0)
 """Electrons per adu of real cameras, beyond which a GAIN without a unit is a setting."""
-_SETUP_FIELDS = ("x_binning", "y_binning", "x_origin", "y_origin", "gain_setting")
+_PAIR = re.compile(r"(\d+)[\sx,]+(\d+)", re.IGNORECASE)
 
 
 class TypeCard(NamedTuple):
@@ -520,9 +527,8 @@ class HeaderValues:
             self.problems.append(self._contradiction(keyword, cards))
             return None
         seconds = None if isinstance(value, bool) else _as_number(value)
-        is_told = keyword in self._in_seconds
-        if seconds is not None and is_told and self._is_in_milliseconds(keyword):
-            seconds /= 1000.0
+        if seconds is not None and keyword in self._in_seconds:
+            seconds *= self._unit_in_seconds(keyword)
         if seconds is not None and 0 <= seconds < 1e7 and self._is_in_seconds(keyword):
             self._compare_exposures(keyword, value, seconds)
             return seconds
@@ -557,7 +563,7 @@ class HeaderValues:
             self.warnings.append(f"{keyword} is the string {value!r}, read as a number")
         for name in self._keywords["exptime"]:
             other = _as_number(self._first([name])[1]) if name != keyword else None
-            if other in (None, seconds) or self._is_in_milliseconds(name):
+            if other in (None, seconds) or self._unit_in_seconds(name) != 1.0:
                 continue
             if self._is_in_seconds(name):
                 told = f"{keyword} is {seconds:g}, but {name} is {other:g}"
@@ -566,16 +572,18 @@ class HeaderValues:
     def _is_in_seconds(self, keyword: str) -> bool:
         """Return whether a card is in s: EXPOSURE (ms in some programs) only if so commented.
 
-        One that the instrument file names is (or was divided by 1000).
+        One that the instrument file names is (or was converted).
         """
         if keyword in self._in_seconds:
             return True
         if keyword == "EXPOSURE":
             return _SECONDS.search(self._comment(keyword)) is not None
-        return not self._is_in_milliseconds(keyword)
+        return self._unit_in_seconds(keyword) == 1.0
 
-    def _is_in_milliseconds(self, keyword: str) -> bool:
-        return _MILLISECONDS.search(self._comment(keyword)) is not None
+    def _unit_in_seconds(self, keyword: str) -> float:
+        """Return the unit that the comment of a card states, s; 1 where it states none."""
+        comment = self._comment(keyword)
+        return next((unit for unit, stated in _TIME_UNITS if stated.search(comment)), 1.0)
 
     def _comment(self, keyword: str) -> str:
         return self._header.card(keyword).partition("/")[2]
@@ -586,6 +594,10 @@ class HeaderValues:
         clocks = list(filter(None, map(self.text_of, self._keywords["clock"])))
         pairs = ((date, clock) for date in dates for clock in ("", *clocks))
         start = next(filter(None, (start_of(date, clock) for date, clock in pairs)), None)
+        scale = self.text_of("TIMESYS")
+        if start is not None and scale.upper() not in _UTC:
+            told = f"the times are on the scale {scale!r} (TIMESYS), but are read as UTC"
+            self.warnings.append(to_check(told))
         if start is None and any(clocks or not _DAY.match(date) for date in dates):
             spelt = " ".join([dates[0], *clocks[:1]])
             self.warnings.append(
@@ -607,14 +619,21 @@ class HeaderValues:
         number = self.number(fact)
         return self.text(fact) if number is None else f"{number:g}"
 
+    def _along(self, axis: str, fact: str) -> str:
+        """Return the binning or origin along x or y; one card may give both, also as a section."""
+        text = self._plain(f"{axis}_{fact}")
+        if numbers := section_numbers(text):
+            return f"{min(numbers[:2] if axis == 'x' else numbers[2:]) - 1}"
+        pair = _PAIR.fullmatch(text)
+        return text if pair is None else pair["xy".index(axis) + 1]
+
     def setup(self) -> tuple[tuple[str, str], ...]:
         """Return the settings that must agree between frames and calibrations, where known."""
-        plain = {fact: self._plain(fact) for fact in _SETUP_FIELDS}
         pairs = {
-            "binning": f"{plain['x_binning']}x{plain['y_binning']}".strip("x"),
-            "origin": f"{plain['x_origin']},{plain['y_origin']}".strip(","),
+            "binning": f"{self._along('x', 'binning')}x{self._along('y', 'binning')}".strip("x"),
+            "origin": f"{self._along('x', 'origin')},{self._along('y', 'origin')}".strip(","),
             "readout": self.text("readout"),
-            "gain_setting": plain["gain_setting"],
+            "gain_setting": self._plain("gain_setting"),
         }
         return tuple((name, value) for name, value in pairs.items() if value)
 
@@ -653,6 +672,7 @@ _OLD_DATE = re.compile(r"(\d\d)/(\d\d)/(\d\d)$")
 _DAY = re.compile(rf"(\d{{4}}-\d\d?-\d\d?|{_OLD_DATE.pattern})$")
 _SEXAGESIMAL = re.compile(_CLOCK_PATTERN + _ZONE)
 _DECIMAL = re.compile(r"\d\d?(?:\.\d*)?$")
+_UTC = ("", "UTC", "UT", "GMT", "Z", "ZULU")
 _FIRST_YEAR_OF_CCDS = 70
 _YEARS = range(1900, 2200)  # others are those of a clock that was never set, or mean "unknown"
 

@@ -302,11 +302,11 @@ def repeated_frames(frames: Sequence[Frame]) -> dict[str, str]:
 
     Parameters
     ----------
-    frames : in canonical order. Those without a start, or above 256 MB, are assumed to be unique.
+    frames : in canonical order. Those above 256 MB are assumed to be unique.
     """
     alike: dict[tuple[object, ...], list[Frame]] = defaultdict(list)
     for frame in frames:
-        if frame.time is not None and frame.image.source.n_bytes <= MOST_PROBED:
+        if frame.image.source.n_bytes <= MOST_PROBED:
             alike[frame.frame_type, frame.exptime, frame.time, frame.shape].append(frame)
     repeated: dict[str, str] = {}
     for suspects in alike.values():
@@ -439,14 +439,20 @@ def probe_peaks(frame: Frame) -> PeaksProbe | None:
     if frame.image.source.n_bytes > MOST_PROBED:
         return None
     try:
-        return _peaks_in_image(frame.image)
+        return _peaks_in_image(frame.image, frame.sections)
     except FrameError:
         return None
 
 
 @lru_cache(maxsize=256)
-def _peaks_in_image(image: ImageHDU) -> PeaksProbe:
+def _peaks_in_image(image: ImageHDU, sections: Sections | None) -> PeaksProbe:
     pixels = _whole_image(image)
+    if sections is not None and sections.trim is not None:  # no edge of an overscan is a peak
+        row, column, n_rows, n_columns = sections.trim.window
+        kept = pixels[row - 1 : row - 1 + n_rows, column - 1 : column - 1 + n_columns]
+        around = [(row - 1, len(pixels) - len(kept) - row + 1)]
+        around += [(column - 1, pixels.shape[1] - kept.shape[1] - column + 1)]
+        pixels = np.pad(kept, around, "edge")
     pixels = without_impossible(pixels) if pixels.dtype.kind == "f" else pixels
     every, step = (max(n // _PROBED_LINES, 1) for n in reversed(pixels.shape))
     rows = np.ascontiguousarray(pixels[:, every // 2 :: every])
@@ -504,7 +510,8 @@ def _highest(peaks: Sequence[Peak]) -> float:
 # The dispersion axis where no card gives it: `find_dispersion_axis`.
 #
 # Raw frames hardly ever have DISPAXIS, which is IRAF's. One decision holds for all frames of one
-# shape: what the card of any of them says, else what the pixels of the lights, arcs and flats show.
+# shape: what the card of any of them says (with a remark where the pixels contradict it), else what
+# the pixels of the lights, arcs and flats show.
 # A light shows a spectrum along an axis if the profile across it has one or two peaks, and that
 # along it many: the lines of the sky; else if the profile across has one or two, and that along it
 # none or such of a third of their height. More than two are the lines of a nebula as well as
@@ -556,7 +563,9 @@ def find_dispersion_axis(
         if not carded:
             decided[shape] = _axis_of_pixels(alike)
         elif len(axes) == 1:
-            decided[shape] = axes.pop(), ""
+            axis = axes.pop()
+            is_doubted = axis == 1 and _axis_of_pixels(alike)[0] == 2
+            decided[shape] = axis, to_check(_CARD_DOUBTED) if is_doubted else ""
     return [_with_axis(f, *decided[f.shape]) if f.shape in decided else f for f in frames]
 
 
@@ -603,6 +612,9 @@ _TURNED = (
     "dispersed along the columns (no DISPAXIS card): {}; use --dispersion-axis x if this is wrong"
 )
 _MAY_BE_TURNED = "{} along the rows, but a peak {}: if it is the spectrum, use --dispersion-axis y"
+_CARD_DOUBTED = (
+    "DISPAXIS is 1, but the spectrum seems to run along the columns: then use --dispersion-axis y"
+)
 _ARC_LINES = "the arc lines run along the rows"
 _NONE = "no spectrum is detected"
 

@@ -154,6 +154,16 @@ def dark_remarks(lights: Group, dark: Group) -> tuple[str, ...]:
     return tuple(remarks)
 
 
+def gain_remarks(lights: Group, dark: Group | None) -> tuple[str, ...]:
+    """Return a remark if the gains of lights, or of them and their dark or bias, differ by 1 %."""
+    frames = (*lights.frames, *(() if dark is None else dark.frames))
+    gains = sorted({frame.gain for frame in frames if frame.gain is not None})
+    if not gains or gains[-1] <= 1.01 * gains[0]:
+        return ()
+    listed = ", ".join(f"{gain:g}" for gain in gains)
+    return (to_check(f"the gains of the frames differ ({listed} electrons per ADU): so do counts"),)
+
+
 def pixel_remarks(lights: Group) -> tuple[str, ...]:
     """Return the oddities found in the pixels of a target's lights."""
     return tuple(map(to_check, target_change_warnings(lights.frames)))

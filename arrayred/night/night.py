@@ -28,7 +28,7 @@ from arrayred.errors import (
 from arrayred.io.cache import open_cache
 from arrayred.io.caching import CacheFolder, cache_key, fetch_cache, upload_cache
 from arrayred.io.cube import make_cube
-from arrayred.io.files import files_at, folders_too_deep, list_files
+from arrayred.io.files import files_at, folders_too_deep, list_files, misnamed_files
 from arrayred.io.frames import Frame, read_frames, without_suffix, without_type_warnings
 from arrayred.io.ledger import Hashes, examine, required_checksums
 from arrayred.io.pixel_checks import (
@@ -181,12 +181,13 @@ def open_night(
     excluded = _excluded_files(listed, where, file.exclude)
     files = [path for path in listed if path not in excluded]
     deeper = _folders_beyond_depth((where, *file.calibrations), depth)
+    misnamed = misnamed_files(where, depth)
     if excluded.issuperset(own):
-        hint = (
-            f"Raise depth: {deeper[0][0]} has some."
-            if deeper
-            else "Name the folder of the raw frames."
-        )
+        hint = "Name the folder of the raw frames."
+        if deeper:
+            hint = f"Raise depth: {deeper[0][0]} has some."
+        elif misnamed:
+            hint = f"Look at {misnamed[0][0]}, {misnamed[0][1]}."
         raise InputError("No FITS files found", path=where, hint=hint)
     found, failures = read_frames(files, meaning, where, advance, file.extension)
     found = [replace(f, library=library[f.path]) if f.path in library else f for f in found]
@@ -212,7 +213,7 @@ def open_night(
         file=file,
         frames=tuple(chosen),
         left_out=tuple(left_out),
-        foreign=(*((str(error.path), str(error.args[0])) for error in foreign), *deeper),
+        foreign=(*((str(error.path), str(error.args[0])) for error in foreign), *deeper, *misnamed),
         problems=tuple(error for error in failures if error not in foreign),
         duplicates=repeated_frames(chosen),
         scanned=tuple(frames),

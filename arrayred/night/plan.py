@@ -28,7 +28,7 @@ from arrayred.errors import (
 )
 from arrayred.io.frames import (
     Frame,
-    is_taken_for_another,
+    type_warning,
     without_suffix,
     without_type_warnings,
 )
@@ -63,6 +63,7 @@ from arrayred.night.match import (
     age_in_days,
     dark_for,
     dark_remarks,
+    gain_remarks,
     lamp_remarks,
     lamps_for,
     match_bias,
@@ -314,7 +315,8 @@ def make_plan(night: Night, recipe: Recipe | None = None) -> Plan:
         for group in lights:
             try:
                 target = _plan_target(group, calibrations, recipe, by_target.get(group.name))
-                target = replace(target, remarks=(*target.remarks, *pixel_remarks(group)))
+                odd = (*gain_remarks(group, target.dark or target.bias), *pixel_remarks(group))
+                target = replace(target, remarks=(*target.remarks, *odd))
                 target = _with_matching_flat(target, flats)
                 own = by_target.get(group.name, TargetFile())
                 targets.append(_with_lamps(target, usable["arc"], calibrations, own, lights))
@@ -378,7 +380,7 @@ def _with_literal_types(night: Night) -> Night:
     frames = tuple(
         replace(frame, frame_type="light", warnings=without_type_warnings(frame))
         if frame.frame_type in ("bias", "dark")
-        and is_taken_for_another(frame)
+        and type_warning(frame)
         and night.instrument.frame_type_of(frame.type_found) == "light"
         else frame
         for frame in night.frames
@@ -662,9 +664,9 @@ def _unknown_types(night: Night) -> list[tuple[str, list[str]]]:
     return list(found.items())
 
 
-def _type_line(night: Night, labels: Sequence[str]) -> str:
+def _type_line(night: Night, labels: Sequence[str], frame_type: str = "TYPE") -> str:
     names = toml_text(shortest_patterns(night.frames, labels))
-    return f"a night file ([types] TYPE = {names})"
+    return f"a night file ([types] {frame_type} = {names})"
 
 
 def _unknown_type_error(night: Night, spelt: str, labels: Sequence[str]) -> InputError:
@@ -721,6 +723,13 @@ def no_lights_error(night: Night, problems: Iterable[ArrayredError]) -> list[Arr
         return []
     if night.file.frames == "*":
         hint = "Check the frame types; add other spellings to an instrument file."
+        if retyped := [frame for frame in night.frames if type_warning(frame)]:
+            why = type_warning(retyped[0])
+            labels = [frame.label for frame in retyped if type_warning(frame) == why]
+            line = _type_line(night, labels, "light")
+            hint = f"If they are light frames ({list_of_names(labels)}: {why}), say so in {line}."
+        elif night.foreign:
+            hint = f"Look at {night.foreign[0][0]}, {night.foreign[0][1]}."
         return [InputError("No light (science) frames found", path=night.folder, hint=hint)]
     if other := _pattern_of_other_case(night):
         hint = f"Upper and lower case differ: use --frames {shlex.quote(other)}."
@@ -992,7 +1001,7 @@ def _night_file_types(night: Night) -> Iterator[str]:
         found = [
             frame.label
             for frame in night.frames
-            if frame.frame_type == kind and frame.label not in given and is_taken_for_another(frame)
+            if frame.frame_type == kind and frame.label not in given and type_warning(frame)
         ]
         if known or found:
             yield f"{kind} = {toml_text([*known, *found])}"

@@ -256,11 +256,8 @@ def _threshold_error(
         f"{rule.n_sigma:g} x {rule.background_std:.2f}); the brightest is {', then '.join(told)}"
         f"{held}",
         value=rule.threshold,
-        hint=(
-            "Choose --background-rows A:B off the spectrum, or use --rows A:B."
-            if held
-            else "Lower --sigma, choose --background-rows A:B off the spectrum, or use --rows A:B."
-        ),
+        hint=f"{'C' if held else 'Lower --sigma, c'}hoose --background-rows A:B off the spectrum, "
+        "use --rows A:B, or use --dispersion-axis if the spectrum runs along the other axis.",
     )
 
 

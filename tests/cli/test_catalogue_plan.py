@@ -88,6 +88,8 @@ def targets() -> set[str]:
 
 # A dark of other pixels (32)
 
+UNBINNED: Cards = {"XBINNING": None, "YBINNING": None}
+
 
 @pytest.mark.parametrize(
     ("of_darks", "of_lights", "why"),
@@ -95,6 +97,10 @@ def targets() -> set[str]:
         ({"XBINNING": 2, "YBINNING": 2}, {}, "different binning"),
         ({}, {"XBINNING": 1, "YBINNING": 2}, "different binning"),
         ({"XORGSUBF": 0, "YORGSUBF": 0}, {"XORGSUBF": 0, "YORGSUBF": 64}, "different origin"),
+        ({"CCDSUM": "1 1", **UNBINNED}, {"CCDSUM": "2,2", **UNBINNED}, "different binning"),
+        ({"BINNING": "1x1", **UNBINNED}, {"BINNING": "2 X 2", **UNBINNED}, "different binning"),
+        ({"CCDYBIN": 1, **UNBINNED}, {"CCDYBIN": 2, **UNBINNED}, "different binning"),
+        ({"DETSEC": "[1:120,1:160]"}, {"DETSEC": "[240:121,1:160]"}, "different origin"),
         ({"READOUTM": "Fast"}, {"READOUTM": "Slow"}, "different readout"),
         ({"GAIN": 100}, {"GAIN": 0}, "different gain setting"),
     ],

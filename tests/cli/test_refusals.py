@@ -250,3 +250,20 @@ def test_a_night_without_darks_is_reduced_with_what_the_error_names(
     assert "--no-dark" in told.err
     for name, helps in (("a", ["--calibrations", "darks"]), ("b", ["--no-dark"])):
         assert arrayred("reduce", "night", "-o", name, "--no-figures", "-q", *helps).code == 0
+
+
+def test_a_frame_whose_name_hides_that_it_is_one_is_named(night: Path, arrayred: Call) -> None:
+    (night / "light-003.fit").rename(night / "light-003.new")
+    (night / "light-009.xisf").write_bytes(b"XISF0100" + bytes(100))
+    (night / "notes.txt").write_text("clear")
+    told = arrayred("reduce", night, "-o", "out", "--no-figures")
+    assert told.code == 0
+    assert "light-003.new: a FITS file without a FITS suffix: rename it to .fits" in told.err
+    assert "light-009.xisf: an XISF image: convert it to FITS" in told.err
+    assert "notes.txt" not in told.err
+    for path in night.glob("light-00[12].fit"):
+        path.rename(path.with_suffix(""))
+    told = arrayred("reduce", night, "-o", "out2", "--no-figures")
+    assert told.code != 0
+    assert "Look at" in told.err
+    assert "light-001, a FITS file without a FITS suffix: rename it to .fits." in told.err

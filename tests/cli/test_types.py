@@ -268,3 +268,54 @@ def test_where_no_dark_shows_that_the_column_is_good_there_is_a_hint(
     assert "use --dispersion-axis y" in told.err
     again = arrayred(*REDUCE, "--no-dark", "--dispersion-axis", "y", "--overwrite")
     assert again.code == 0, again.err
+
+
+def carded(**cards: object) -> Change:
+    """Return a change that sets cards of each frame."""
+
+    def change(image: Image, head: fits.Header) -> Image:
+        head.update(cards)
+        return image
+
+    return change
+
+
+def test_where_a_word_leaves_no_light_the_error_names_it_and_the_line_that_settles_it(
+    tmp_path: Path, arrayred: Call
+) -> None:
+    make_night(tmp_path / "night", lights=carded(OBJECT="Flat nebula"))
+    told = arrayred(*REDUCE)
+    assert told.code != 0
+    assert "(star-001, star-002, star-003: used as flat: its name contains 'flat')" in told.err
+    line = told.err.partition("a night file (")[2].rpartition(")")[0]
+    (tmp_path / "night.toml").write_text(line.replace("[types] ", "[types]\n"))
+    again = arrayred(*REDUCE, "--night-file", "night.toml")
+    assert again.code == 0, again.err
+    assert abs(median_flux("Flat_nebula") - 8000) < 20
+
+
+def test_a_wrong_axis_card_is_overruled_as_the_error_says(tmp_path: Path, arrayred: Call) -> None:
+    make_night(tmp_path / "night", carded(DISPAXIS=2), carded(DISPAXIS=2))
+    told = arrayred(*REDUCE)
+    assert told.code != 0
+    assert "use --dispersion-axis if the spectrum runs along the other axis" in told.err
+    assert_right(arrayred, "--dispersion-axis", "x", "--overwrite")
+
+
+def test_lights_and_darks_of_other_gains_are_to_be_checked(tmp_path: Path, arrayred: Call) -> None:
+    make_night(tmp_path / "night", carded(EGAIN=1.0), carded(EGAIN=0.5))
+    told = arrayred(*REDUCE)
+    assert told.code == 0, told.err
+    assert "check: Vega: the gains of the frames differ (0.5, 1 electrons per ADU)" in told.err
+
+
+@pytest.mark.parametrize("scale", ["TAI", "local", "UTC", "ut"])
+def test_times_that_are_not_utc_are_to_be_checked(
+    tmp_path: Path, arrayred: Call, scale: str
+) -> None:
+    change = carded(TIMESYS=scale, **{"DATE-OBS": "2024-01-01T20:00:00"})
+    make_night(tmp_path / "night", change, change)
+    told = arrayred(*REDUCE)
+    assert told.code == 0, told.err
+    found = f"the times are on the scale '{scale}' (TIMESYS), but are read as UTC" in told.err
+    assert found == (scale in ("TAI", "local"))

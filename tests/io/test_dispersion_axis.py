@@ -41,8 +41,8 @@ def seen(
 class Written:
     """Frames written one after the other, turned or not."""
 
-    def __init__(self, folder: Path, *, turned: bool) -> None:
-        self.folder, self.turned = folder, turned
+    def __init__(self, folder: Path, *, turned: bool, overscan: tuple[int, int] = (0, 0)) -> None:
+        self.folder, self.turned, self.overscan = folder, turned, overscan
         self.rng = np.random.default_rng(3)
 
     def add(self, kind: str, light: Image | float, bad_column: int = 0, **cards: Any) -> None:
@@ -51,6 +51,7 @@ class Written:
         image = 1000 + self.rng.poisson(light) + self.rng.normal(0, 3, SHAPE)
         image = image.T if self.turned else image
         image[:, bad_column : bad_column + 2] += 200 * bool(bad_column)
+        image = np.pad(image, [(0, n) for n in self.overscan], constant_values=300)
         path = self.folder / f"{kind}-{len(list(self.folder.iterdir()))}.fits"
         head = fits.Header({"IMAGETYP": kind, "EXPTIME": 60.0, **cards})
         fits.writeto(path, np.rint(image).astype(np.uint16), head)
@@ -183,3 +184,28 @@ def test_a_night_whose_first_light_shows_the_rows_is_read_no_further(
         night.add("light", seen(**STAR))
     night.frames()
     assert read == ["light-1"]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("overscan", [(20, 0), (0, 20), (20, 20)])
+def test_an_overscan_hides_no_axis(
+    tmp_path: Path, overscan: tuple[int, int], *, turned: bool
+) -> None:
+    night = Written(tmp_path, turned=turned, overscan=overscan)
+    n_rows, n_columns = SHAPE[::-1] if turned else SHAPE
+    cards = {"TRIMSEC": f"[1:{n_columns},1:{n_rows}]"}
+    night.add("dark", 0.0, **cards)
+    night.add("light", seen(**STAR), **cards)
+    assert axis_and_warning(night.frames())[0] == 1 + turned
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_card_that_the_trace_contradicts_counts_with_a_remark(
+    tmp_path: Path, *, turned: bool
+) -> None:
+    night = Written(tmp_path, turned=turned)
+    night.add("dark", 0.0, DISPAXIS=1)
+    night.add("light", seen(**STAR), DISPAXIS=1)
+    axis, warning = axis_and_warning(night.frames())
+    assert axis == 1
+    assert ("DISPAXIS is 1, but" in warning and "use --dispersion-axis y" in warning) == turned

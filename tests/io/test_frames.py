@@ -89,6 +89,7 @@ def test_types_are_known_by_many_spellings(
         (["EXPOSURE= 600000 / ms", "EXPTIME = 600.0"], 600.0),
         (["EXPTIME =", "EXPOSURE= 30.0 / s"], 30.0),
         (["EXPTIME = ''", "EXPOSURE= 30.0 / s"], 30.0),
+        (["EXPTIME = 30.0 / [s] of at most 10 minutes"], 30.0),
     ],
 )
 def test_an_exposure_is_read_in_seconds(
@@ -119,6 +120,11 @@ def test_an_exposure_is_read_in_seconds(
         (["EXPOSURE= 600000 / [ms]"], "EXPOSURE", 600000),
         (["EXPOSURE= 600000 / milliseconds"], "EXPOSURE", 600000),
         (["EXPOSURE= 600000 / camera's time in ms"], "EXPOSURE", 600000),
+        (["EXPTIME = 6000 / [us]"], "EXPTIME", 6000),
+        (["EXPTIME = 6000 / exposure, microseconds"], "EXPTIME", 6000),
+        (["EXPTIME = 10 / [min]"], "EXPTIME", 10),
+        (["EXPTIME = 10 / exposure in minutes"], "EXPTIME", 10),
+        (["EXPTIME = 0.5 / exposure (hr)"], "EXPTIME", 0.5),
     ],
 )
 def test_an_exposure_that_makes_no_sense_is_a_problem_kept(

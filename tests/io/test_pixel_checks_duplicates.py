@@ -30,6 +30,12 @@ def test_the_procedure_counts_a_twin_twice(night: Path) -> None:
     assert [len(group.frames) for group in plan.masters] == [6]
 
 
+def test_a_twin_without_a_start_is_left_out(night: Path) -> None:
+    fits.delval(night / "light-002.fit", "DATE-OBS")
+    (night / "twin.fit").write_bytes((night / "light-002.fit").read_bytes())
+    assert len(ar.open_night(night).duplicates) == 1
+
+
 def test_frames_that_share_their_start_but_not_their_pixels_are_two(night: Path) -> None:
     image, header = fits.getdata(night / "light-002.fit", header=True)
     image[3, 4] += 1

@@ -90,7 +90,9 @@ def test_a_gain_that_is_none_is_unknown(spectrum: xr.Dataset, gain: float) -> No
 def test_gains_of_frames_that_differ_come_with_their_cube(tmp_path: Path) -> None:
     for i, gain in enumerate((1.5, 2.0)):
         header = fits.Header({"EGAIN": gain, "EXPTIME": 60.0})
-        fits.PrimaryHDU(np.ones((3, 4), np.uint16), header).writeto(tmp_path / f"{i}.fits")
+        counts = np.ones((3, 4), np.uint16)
+        counts[2, 3] = i  # frames alike in each pixel are one
+        fits.PrimaryHDU(counts, header).writeto(tmp_path / f"{i}.fits")
     cube = ar.open_frames(tmp_path)
     assert to_electrons(cube).counts[:, 0, 0].values.tolist() == [1.5, 2.0]
     assert "gain" not in ar.combine(cube).coords
