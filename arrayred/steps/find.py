@@ -256,8 +256,9 @@ def _threshold_error(
         f"{rule.n_sigma:g} x {rule.background_std:.2f}); the brightest is {', then '.join(told)}"
         f"{held}",
         value=rule.threshold,
-        hint=f"{'C' if held else 'Lower --sigma, c'}hoose --background-rows A:B off the spectrum, "
-        "use --rows A:B, or use --dispersion-axis if the spectrum runs along the other axis.",
+        hint="Choose --background-rows A:B off the spectrum, use --rows A:B, "
+        + ("" if held else "lower --sigma, ")
+        + "or use --dispersion-axis if the spectrum runs along the other axis.",
     )
 
 

@@ -590,7 +590,7 @@ def test_without_a_bright_row_the_combined_image_is_written_still(
     told = arrayred("reduce", night, "-o", "out", *QUIET, "--detect", "threshold", "--sigma", "1e6")
     assert told.code == 4
     (line,) = told.err.splitlines()
-    assert re.search(r"Simulated_star: No row's mean exceeds .*brightest.*85.*Lower --sigma", line)
+    assert re.search(r"Simulated_star: No row's mean exceeds .*brightest.*85.*lower --sigma", line)
     assert np.array_equal(combined()[1], procedure(night).data.astype(np.float32))
     assert names(STAR) == {"Simulated_star_combined.fits"}
 
