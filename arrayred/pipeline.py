@@ -601,7 +601,7 @@ def make_master(
         master = _with_number(compute(cube.isel({FRAME: 0})), frames)
     else:
         with stage("combine"), dask_progress(cube):
-            master = measure_noise(compute(combine(drop_impossible(cube), method)), cube)
+            master = measure_noise(compute(combine(cube, method)), cube)
     return master.assign_attrs(kind=frames.kind)
 
 

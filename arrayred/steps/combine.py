@@ -71,6 +71,7 @@ from arrayred.model import (
 from arrayred.steps.noise import (
     ReadNoise,
     VarianceFactor,
+    drop_impossible,
     find_gain,
     find_read_noise,
     master_noise,
@@ -97,8 +98,8 @@ def combine(
 
     Parameters
     ----------
-    cube : counts (frame, y, x), eager or chunked; values that are NaN, or flagged as bad in
-        `dq` (frame, y, x), are not used.
+    cube : counts (frame, y, x), eager or chunked; values that are NaN, infinite or beyond 2^32, or
+        flagged as bad in `dq` (frame, y, x), are not used.
     method : "average"; "median"; "clip", the mean of the values near the mean of their pixel; or
         "minmax", the mean without the extremes of each pixel.
     minus : image (y, x), such as a master dark, subtracted from every frame inside the kernel. The
@@ -134,7 +135,7 @@ def combine(
     >>> combine(cube).counts.item()
     1.5
     """
-    check_cube(cube)
+    cube = drop_impossible(cube)
     kernel, line = _method_kernel(
         method, cube.sizes[FRAME], n_sigma=n_sigma, iterations=iterations, low=low, high=high
     )

@@ -281,3 +281,18 @@ def test_what_is_subtracted_brings_its_noise_and_its_flags() -> None:
         assert image.dq.item() & 1
     assert ar.combine(cube, minus=dark).variance.item() == 2.5
     assert ar.subtract_dark(cube, dark).variance.values.ravel().tolist() == [4.5, 4.5]
+
+
+@pytest.mark.parametrize("method", ["average", "median", "clip", "minmax"])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e30])
+def test_what_is_no_count_is_as_missing_as_nan(method: Any, value: float) -> None:
+    counts = np.random.default_rng(1).normal(1000, 10, (5, 4, 6))
+    dims = ("frame", "y", "x")
+    numbers = {"y": np.arange(1, 5), "x": np.arange(1, 7)}
+
+    def combined(odd: float) -> Any:
+        counts[2, 1, 3] = odd
+        cube = xr.Dataset({"counts": (dims, counts.copy())}, numbers)
+        return ar.combine(cube, method).counts.values
+
+    np.testing.assert_array_equal(combined(value), combined(np.nan))
