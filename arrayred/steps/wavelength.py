@@ -234,6 +234,8 @@ _AS_GOOD = 1.07
 _N_OUTLYING = 4.0
 _CLIP_ROUNDS = 8
 _MANY_LINES = 10
+_SPARE_LINES = 2
+"""Lines beyond those that a polynomial goes through exactly, so that residuals tell its error."""
 _MOST_OUTLYING = 0.15
 """Share of the lines that may contradict a solution: above it, one wrong line may bend it."""
 
@@ -252,7 +254,7 @@ def fit_dispersion(
     lines : `x` and `wavelength` (line), pixel and Angstrom; `x_err`, pixel (without it all lines
         weigh the same), `width`, pixel (for the resolving power), and `problem`, "" for none.
     order : of the polynomial, 1 to 5; None: the lowest whose leave-one-out error is within 7 % of
-        the best, which asks for at least order + 3 lines.
+        the best, which asks for at least order + 3 lines, and does not swing between lines.
     given : the user vouches for the lines: none is rejected, and order + 1 of them suffice, though
         then nothing tells the error (`Dispersion.has_residuals`).
     shift_between : name of a variable (line) that tells two sets of lines apart, such as those of
@@ -268,8 +270,8 @@ def fit_dispersion(
     Raises
     ------
     LampError
-        There are too few lines for the order, they leave a gap in which nothing tells the
-        wavelengths, or the polynomial turns back among them.
+        There are too few lines for the order, or for the bends of the dispersion; they leave a gap
+        in which nothing tells the wavelengths; or the polynomial swings there, or turns back.
     UsageError
         The order is none from 1 to 5, or the lines have no x and wavelength.
 
@@ -312,11 +314,19 @@ def fit_dispersion(
     if shift_between is not None:
         labels = lines[shift_between].values
         moved = (labels != labels[:1]).astype(np.float64)
-    fit = _fit_order(x, error, wave, why, moved, order, given=given, with_errors="x_err" in lines)
-    found = _dispersion_of(fit, lines, x, error, wave)
-    if not given:
-        _require_no_gap(found, _detector_of(lines), x, error, fit.why)
-    return found
+    allowed = order
+    while True:
+        fit = _fit_order(x, error, wave, why, moved, allowed, given, with_errors="x_err" in lines)
+        found = _dispersion_of(fit, lines, x, error, wave)
+        if given:
+            return found
+        is_lowered = allowed != order
+        lack = _lack_of_lines(found, fit, _detector_of(lines), x, error, is_highest=is_lowered)
+        if lack is None:
+            return found
+        if not isinstance(lack, _SwingError) or order is not None or found.order == 1:
+            raise lack
+        allowed = found.order - 1
 
 
 class _Fit(NamedTuple):
@@ -345,8 +355,8 @@ def _fit_order(
     why: NDArray[np.str_],
     moved: Values,
     order: int | None,
-    *,
     given: bool,
+    *,
     with_errors: bool,
 ) -> _Fit:
     """Fit the polynomial of an order, or of the order that predicts left-out lines best."""
@@ -372,7 +382,7 @@ def _fit_order(
         else:
             limit = _N_OUTLYING
         worst = int(np.argmax(away))
-        if not away[worst] > limit or n - 1 - n_sets < min(orders) + 3:
+        if not away[worst] > limit or n - 1 - n_sets < min(orders) + 1 + _SPARE_LINES:
             break
         why[worst] = "outlier"
     n_outlying = int(np.count_nonzero(why == "outlier"))
@@ -402,14 +412,14 @@ def _is_steady(slope: NDArray[np.floating[Any]]) -> Any:
 
 def _orders_allowed(n: int, order: int | None, given: bool, why: NDArray[np.str_]) -> range:
     """Return the orders that n lines allow; raise LampError, which says why others are not used."""
-    most = n - 1 if given else n - 3
+    most = n - 1 if given else n - 1 - _SPARE_LINES
     if order is None:
-        highest = min(_MOST_ORDER, most if not given or n < 4 else n - 3)
+        highest = min(_MOST_ORDER, most if not given or n < 4 else n - 1 - _SPARE_LINES)
         if highest >= 1:
             return range(1, highest + 1)
     elif order <= most:
         return range(order, order + 1)
-    least = (order or 1) + (1 if given else 3)
+    least = (order or 1) + 1 + (0 if given else _SPARE_LINES)
     reasons, n_of = np.unique(why[why != ""], return_counts=True)
     others = ", ".join(f"{k} {reason}" for k, reason in zip(n_of, reasons, strict=True))
     hint = "Identify lines yourself (--lines FILE), or use a longer exposure of the lamp."
@@ -545,35 +555,79 @@ def _foreseen(u: Values, sigma: Values, half: float, at: Values) -> tuple[Values
     return basis @ covariance @ (weighted / sigma[:, np.newaxis]).T, unsure
 
 
-def _require_no_gap(
+def _lack_of_lines(
     found: Dispersion,
+    fit: _Fit,
     detector: tuple[float, float],
     x: Values,
     error: Values,
-    why: NDArray[np.str_],
-) -> None:
-    """Raise LampError where a solution covers a gap in which its lines do not tell wavelengths."""
+    *,
+    is_highest: bool,
+) -> LampError | None:
+    """Return the error of a solution whose lines do not tell the wavelengths between them.
+
+    They lie off every polynomial that so few of them allow, or leave a gap.
+
+    Parameters
+    ----------
+    is_highest : no higher order can be taken; else that is told by the number of lines.
+    """
+    used = fit.why == ""
     middle, half = detector
-    lit = np.sort(x[why == ""])
-    u = (x[why == ""] - middle) / half
-    sigma = np.hypot(error[why == ""], max(found.rms_pixel, _LEAST_RMS))
+    order = np.argsort(x[used], kind="stable")
+    lit, own, residual = (each[used][order] for each in (x, error, fit.residual))
+    step = np.abs(found.dispersion(lit))
+    dof = lit.size - fit.coefficients.size - int(fit.shift != 0)
+    misfit = float(np.add.reduce((residual / step) ** 2 / (own**2 + _MOST_UNSURE**2)))
+    is_highest |= dof <= _SPARE_LINES and found.order < _MOST_ORDER
+    if is_highest and misfit > dof:
+        is_saturated = "saturated" in fit.why
+        return LampError(
+            f"{counted(lit.size, 'line')} can be used, which allow order {found.order} at most, "
+            f"and lie {found.rms_pixel:.1f} pixel (rms) from it",
+            hint="Use a shorter exposure of the lamp: some lines are saturated."
+            if is_saturated
+            else "Identify more lines yourself (--lines FILE), or use another lamp.",
+        )
+    sigma = np.hypot(own, max(found.rms_pixel, _LEAST_RMS))
     places = np.concatenate([lit, (lit[1:] + lit[:-1]) / 2])
-    _, unsure = _foreseen(u, sigma, half, (places - middle) / half)
-    at_lines, between = unsure[: lit.size], unsure[lit.size :]
+    weights, unsure = _foreseen((lit - middle) / half, sigma, half, (places - middle) / half)
     # Beyond what the lines beside a gap are in doubt themselves.
-    more = between**2 - np.maximum(at_lines[1:], at_lines[:-1]) ** 2
+    more = _more_between(unsure**2, lit.size)
     worst = int(np.argmax(more))
-    if more[worst] <= _MOST_UNSURE**2:
-        return
-    low, high = lit[worst], lit[worst + 1]
-    is_saturated = ((why == "saturated") & (x > low) & (x < high)).any()
-    raise LampError(
-        f"Between x = {low:.1f} and {high:.1f} no line can be used, and the others leave the "
-        f"wavelengths there unknown by {between[worst]:.1f} pixel",
-        hint="Use a shorter exposure of the lamp: lines there are saturated."
-        if is_saturated
-        else "Identify a line there yourself (--lines FILE), or use another lamp.",
-    )
+    if more[worst] > _MOST_UNSURE**2:
+        low, high = lit[worst], lit[worst + 1]
+        is_saturated = "saturated" in fit.why[(x > low) & (x < high)]
+        return LampError(
+            f"Between x = {low:.1f} and {high:.1f} no line can be used, and the others leave the "
+            f"wavelengths there unknown by {unsure[lit.size + worst]:.1f} pixel",
+            hint="Use a shorter exposure of the lamp: lines there are saturated."
+            if is_saturated
+            else "Identify a line there yourself (--lines FILE), or use another lamp.",
+        )
+    # A polynomial of a high order may swing in a gap, where no line holds it.
+    mean_step = np.ptp(found.wavelength(lit)) / np.ptp(lit)
+    place = (found.wavelength(places) - found.wavelength(lit[0])) / mean_step
+    away = np.abs(weights @ (place[: lit.size] + residual / mean_step) - place)
+    swing = _more_between(away, lit.size)
+    worst = int(np.argmax(swing))
+    if swing[worst] > _MOST_UNSURE:
+        return _SwingError(
+            f"Between x = {lit[worst]:.1f} and {lit[worst + 1]:.1f} a polynomial of order "
+            f"{found.order} swings by {swing[worst]:.1f} pixel",
+            hint="Use a lower order, or identify a line there yourself (--lines FILE).",
+        )
+    return None
+
+
+class _SwingError(LampError):
+    """A polynomial swings between the lines that it was fitted to."""
+
+
+def _more_between(doubts: Values, n: int) -> Values:
+    """Return how much more doubt is between n lines than at those beside, of both in one array."""
+    at_lines, between = doubts[:n], doubts[n:]
+    return between - np.maximum(at_lines[1:], at_lines[:-1])
 
 
 # The lines of a lamp, in pixels.

@@ -377,6 +377,29 @@ def test_a_gap_in_which_no_line_tells_the_wavelengths_is_not_covered() -> None:
     assert ar.fit_dispersion(lines.assign(x=("line", x), wavelength=("line", 6000 + x))).order == 1
 
 
+def test_a_polynomial_does_not_swing_in_a_gap() -> None:
+    lamp = simulate(140141)  # of order 5 it would be 1.2 pixels off in the middle of a gap
+    identified, off = solved(lamp)
+    assert off < 0.2
+    with pytest.raises(LampError, match=r"Between x = 1101\.3 and 1676\.1 .* swings") as failure:
+        ar.fit_dispersion(identified, 5)
+    assert str(failure.value.hint).startswith("Use a lower order")
+    # A bend of the detector is no swing where lines hold it.
+    x = np.linspace(30.0, 970.0, 24)
+    bent = lines_of(x, 6000 + x + 3 * np.sin(x / 120), x_err=np.full(24, 0.02))
+    assert ar.fit_dispersion(bent).order == 5
+
+
+def test_lines_too_few_for_the_order_that_they_ask_for_are_refused() -> None:
+    with pytest.raises(LampError, match=r"4 lines can be used, which allow order 1") as found:
+        solved(simulate(140251))
+    assert found.value.hint == "Use a shorter exposure of the lamp: some lines are saturated."
+    x = np.array([20.0, 340.0, 660.0, 985.0])
+    wave = 6000 + x + 1e-4 * (x - 500) ** 2
+    with pytest.raises(LampError, match="use another lamp"):
+        ar.fit_dispersion(lines_of(x, wave, x_err=np.full(4, 0.02)))
+
+
 def test_a_solution_that_many_lines_contradict_is_refused() -> None:
     x = np.linspace(30, 970, 24)
     wave = 6000 + x + 1e-4 * x**2
