@@ -1118,7 +1118,33 @@ def spectrum_at_rows(
         half_height=finite_median(np.asarray(half_height)),
         **snr_of(found),
     )
+    if below := background_below_zero(image, rows):
+        spectrum = add_check(spectrum, below)
     return spectrum if rows.rule == "given" else checked_for_signal(spectrum, rows, image.sizes[Y])
+
+
+_FAR_BELOW_ZERO_SIGMA = 3.0
+"""Noise of a pixel in one frame: small offsets drift by less, and the sky takes them away."""
+
+
+def background_below_zero(image: xr.Dataset, rows: Rows) -> str:
+    """Return a remark if the background beside a spectrum is far below zero, or "".
+
+    No light is negative: what was subtracted is too high.
+
+    Parameters
+    ----------
+    image : counts (y, x), less a dark or bias, with the coordinate `n_frames`.
+    rows : of the spectrum, with the mean and the scatter of the background's pixels.
+    """
+    n_frames = int(image["n_frames"]) if "n_frames" in image.coords else 1
+    noise = rows.background_std * math.sqrt(n_frames)
+    if not rows.background_mean < -_FAR_BELOW_ZERO_SIGMA * noise:
+        return ""
+    return (
+        f"the background is {rows.background_mean:.0f} ADU, far below zero: the dark or bias does "
+        "not belong to these frames (compare their levels; use another, --calibrations DIR)"
+    )
 
 
 def wants_procedure(recipe: Recipe) -> bool:

@@ -11,7 +11,7 @@ import xarray as xr
 
 import arrayred as ar
 from arrayred.errors import NoSpectrumError
-from arrayred.model import Rows, Run
+from arrayred.model import Rows, Run, is_check
 from arrayred.pipeline import extract_spectrum, spectrum_at_rows
 from benchmarks.truth.kinds import KINDS, misses, outcome
 from tests import stars
@@ -287,3 +287,24 @@ def test_close_stars_are_parted_or_named(name: str) -> None:
 def test_tracks_along_a_star_that_moves_are_left_out() -> None:
     name = "drift by less than a FWHM, tracks"
     assert list(misses(KINDS[name], [outcome(KINDS[name], seed) for seed in (3, 9)])) == []
+
+
+def test_a_background_far_below_zero_is_told_with_the_spectrum() -> None:
+    """What was subtracted is too high; the small drifts of an offset are below the noise."""
+    noise = float(STAR.image.counts[:40].std())
+    told = {
+        n_sigma: [
+            text
+            for text in extract_spectrum(lowered(n_sigma * noise), ar.Recipe()).remarks
+            if "below zero" in text
+        ]
+        for n_sigma in (0, 2, 50)
+    }
+    assert told[0] == told[2] == []
+    assert is_check(told[50][0])
+    assert "the background is -2" in told[50][0]
+
+
+def lowered(counts: float) -> xr.Dataset:
+    """Return the image of a star, less counts."""
+    return STAR.image.assign(counts=STAR.image.counts - counts)
