@@ -931,6 +931,11 @@ def _checked_level(frame: Frame, references: Sequence[_Reference]) -> Frame:
     sample = sample_frame(frame) if floor is not None else None
     if floor is None or sample is None:
         return frame
+    steps = sample.step, floor.sample.step
+    if all(steps) and steps[0] != steps[1]:
+        frame = _with_warning(
+            frame, to_check(_OTHER_STEPS.format(steps[0], floor.frame.path.name, steps[1]))
+        )
     noise = max(floor.sample.noise, sample.noise if floor.frame.is_master else 0.0)
     below = floor.sample.low - sample.low
     if set(frame.calstat) & set("BD"):
@@ -957,6 +962,10 @@ def _checked_level(frame: Frame, references: Sequence[_Reference]) -> Frame:
     return _with_calstat_letter(frame, letter, why)
 
 
+_OTHER_STEPS = (
+    "its counts have steps of {}, but those of {} steps of {}: one of them was scaled, and their "
+    "difference is wrong"
+)
 _DARK_IS_THERE = "records dark subtraction, but the pixels are those of a raw frame"
 _BIAS_NOT_SUBTRACTED = "records bias subtraction, but the pixels are those of a raw frame"
 _BIAS_IS_THERE = "records bias subtraction, but the pixels are not below the bias level"
@@ -1075,6 +1084,10 @@ _LOW_QUANTILE = 0.05
 _BAND_BYTES = 4 << 20
 
 
+_LEAST_STEPS = 8
+"""Steps between the lowest and highest value: fewer values may be multiples by chance."""
+
+
 @dataclass(frozen=True)
 class PixelSample:
     """Some pixels of a frame, with their level and noise.
@@ -1096,6 +1109,18 @@ class PixelSample:
         """Return the fraction of the pixels in [first, stop)."""
         start, end = np.searchsorted(self.values, [first, stop])
         return float(end - start) / self.values.size
+
+    @property
+    def step(self) -> int:
+        """Return what all values are multiples of; 0 if they are no integers, or hardly differ."""
+        lowest, highest = self.values[[0, -1]]
+        is_whole = max(-lowest, highest) < 2**53 and np.array_equal(
+            self.values, np.rint(self.values)
+        )
+        if self.noise <= 0 or not is_whole:
+            return 0
+        step = int(np.gcd.reduce(self.values.astype(np.int64)))
+        return step if highest - lowest >= _LEAST_STEPS * step else 0
 
     @property
     def is_far_from_zero(self) -> bool:

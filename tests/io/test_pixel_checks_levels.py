@@ -172,3 +172,20 @@ def test_auto_darks_are_told_by_their_level_alone(nights: Path, tmp_path: Path) 
         "L2-star-neon-40",
     }
     assert set(letters.values()) == {"", "D"}
+
+
+@pytest.mark.parametrize(("of_light", "of_dark"), [(16, 1), (1, 16), (16, 16), (1, 1)])
+def test_counts_that_were_scaled_on_one_side_only_are_told(
+    of_light: int, of_dark: int, tmp_path: Path
+) -> None:
+    """As by a program that shifts 12 bits to 16 in light frames alone."""
+    for i in range(3):
+        scaled = of_dark * counts(BIAS + DARK, seed=i)
+        write(tmp_path / f"dark-{i}.fit", scaled.astype(np.uint16), "Dark Frame")
+    light = of_light * counts(BIAS + DARK + 20, seed=9)
+    write(tmp_path / "light.fit", light.astype(np.uint16), "Light Frame")
+    told = [text for text in opened(tmp_path).warnings if "one of them was scaled" in text]
+    assert len(told) == (of_light != of_dark)
+    if told:
+        assert f"its counts have steps of {of_light}, but those of dark-" in told[0]
+        assert f"steps of {of_dark}:" in told[0]
