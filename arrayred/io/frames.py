@@ -672,6 +672,8 @@ _OLD_DATE = re.compile(r"(\d\d)/(\d\d)/(\d\d)$")
 _DAY = re.compile(rf"(\d{{4}}-\d\d?-\d\d?|{_OLD_DATE.pattern})$")
 _SEXAGESIMAL = re.compile(_CLOCK_PATTERN + _ZONE)
 _DECIMAL = re.compile(r"\d\d?(?:\.\d*)?$")
+_JULIAN = re.compile(r"(24)?\d{5}\.\d+")
+_MJD_EPOCH, _MJD_EPOCH_JD = datetime(1858, 11, 17, tzinfo=UTC), 2400000.5
 _UTC = ("", "UTC", "UT", "GMT", "Z", "ZULU")
 _FIRST_YEAR_OF_CCDS = 70
 _YEARS = range(1900, 2200)  # others are those of a clock that was never set, or mean "unknown"
@@ -682,7 +684,7 @@ def start_of(date: str, clock: str = "") -> datetime | None:
 
     Parameters
     ----------
-    date : a day, with or without the time of day.
+    date : a day, with or without the time of day; or a (modified) Julian date with decimals.
     clock : time of day from another card; used only where the date has none of its own.
 
     Examples
@@ -691,7 +693,13 @@ def start_of(date: str, clock: str = "") -> datetime | None:
     (datetime.datetime(2020, 11, 3, 1, 2, 3, tzinfo=datetime.timezone.utc), None)
     >>> start_of("03/11/98", "22.5")
     datetime.datetime(1998, 11, 3, 22, 30, tzinfo=datetime.timezone.utc)
+    >>> start_of("59156.25")
+    datetime.datetime(2020, 11, 3, 6, 0, tzinfo=datetime.timezone.utc)
     """
+    if _JULIAN.fullmatch(date):
+        days = float(date) - (_MJD_EPOCH_JD if float(date) > _MJD_EPOCH_JD else 0.0)
+        start = _MJD_EPOCH + timedelta(days=days)
+        return start if start.year in _YEARS else None
     day, parts = _split_date(date)
     if day is None or day[0] not in _YEARS:
         return None

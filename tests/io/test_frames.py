@@ -189,6 +189,7 @@ def test_an_odd_exposure_is_a_warning_not_a_problem(
         (["DATE-OBS= '03/11/98'", "UT      = '01:02:03'"], (1998, 11, 3, 1, 2, 3)),
         (["DATE-OBS= '2020-11-03'", "DATE-BEG= '2020-11-03T01:02:03'"], (2020, 11, 3, 1, 2, 3)),
         (["DATE-OBS= 'unknown'", "DATE-UTC= '2020-11-03T01:02:03'"], (2020, 11, 3, 1, 2, 3)),
+        (["MJD-OBS =        59156.0625"], (2020, 11, 3, 1, 30)),
     ],
 )
 def test_a_start_is_read_in_utc(
