@@ -321,11 +321,13 @@ def fit_dispersion(
         if given:
             return found
         is_lowered = allowed != order
-        lack = _lack_of_lines(found, fit, _detector_of(lines), x, error, is_highest=is_lowered)
-        if lack is None:
+        detector = _detector_of(lines)
+        told = _require_lines_enough(found, fit, detector, x, error, is_highest=is_lowered)
+        swing = _swing(found, fit, told)
+        if swing is None:
             return found
-        if not isinstance(lack, _SwingError) or order is not None or found.order == 1:
-            raise lack
+        if order is not None or found.order == 1:
+            raise swing
         allowed = found.order - 1
 
 
@@ -555,7 +557,22 @@ def _foreseen(u: Values, sigma: Values, half: float, at: Values) -> tuple[Values
     return basis @ covariance @ (weighted / sigma[:, np.newaxis]).T, unsure
 
 
-def _lack_of_lines(
+class _Foretold(NamedTuple):
+    """What the lines of a solution foretell of places: their own, then between each two of them.
+
+    Parameters
+    ----------
+    x : (place), pixel.
+    residual : (line), Angstrom.
+    weights : (place, line), by which places of lines add up to it.
+    """
+
+    x: Values
+    residual: Values
+    weights: Values
+
+
+def _require_lines_enough(
     found: Dispersion,
     fit: _Fit,
     detector: tuple[float, float],
@@ -563,8 +580,8 @@ def _lack_of_lines(
     error: Values,
     *,
     is_highest: bool,
-) -> LampError | None:
-    """Return the error of a solution whose lines do not tell the wavelengths between them.
+) -> _Foretold:
+    """Return what the lines of a solution foretell, or raise LampError if that is too little.
 
     They lie off every polynomial that so few of them allow, or leave a gap.
 
@@ -576,13 +593,13 @@ def _lack_of_lines(
     middle, half = detector
     order = np.argsort(x[used], kind="stable")
     lit, own, residual = (each[used][order] for each in (x, error, fit.residual))
-    step = np.abs(found.dispersion(lit))
     dof = lit.size - fit.coefficients.size - int(fit.shift != 0)
-    misfit = float(np.add.reduce((residual / step) ** 2 / (own**2 + _MOST_UNSURE**2)))
+    off = residual / np.abs(found.dispersion(lit))
+    misfit = float(np.add.reduce(off**2 / (own**2 + _MOST_UNSURE**2)))
     is_highest |= dof <= _SPARE_LINES and found.order < _MOST_ORDER
     if is_highest and misfit > dof:
         is_saturated = "saturated" in fit.why
-        return LampError(
+        raise LampError(
             f"{counted(lit.size, 'line')} can be used, which allow order {found.order} at most, "
             f"and lie {found.rms_pixel:.1f} pixel (rms) from it",
             hint="Use a shorter exposure of the lamp: some lines are saturated."
@@ -598,30 +615,32 @@ def _lack_of_lines(
     if more[worst] > _MOST_UNSURE**2:
         low, high = lit[worst], lit[worst + 1]
         is_saturated = "saturated" in fit.why[(x > low) & (x < high)]
-        return LampError(
+        raise LampError(
             f"Between x = {low:.1f} and {high:.1f} no line can be used, and the others leave the "
             f"wavelengths there unknown by {unsure[lit.size + worst]:.1f} pixel",
             hint="Use a shorter exposure of the lamp: lines there are saturated."
             if is_saturated
             else "Identify a line there yourself (--lines FILE), or use another lamp.",
         )
-    # A polynomial of a high order may swing in a gap, where no line holds it.
-    mean_step = np.ptp(found.wavelength(lit)) / np.ptp(lit)
-    place = (found.wavelength(places) - found.wavelength(lit[0])) / mean_step
-    away = np.abs(weights @ (place[: lit.size] + residual / mean_step) - place)
-    swing = _more_between(away, lit.size)
+    return _Foretold(places, residual, weights)
+
+
+def _swing(found: Dispersion, fit: _Fit, told: _Foretold) -> LampError | None:
+    """Return the error of a polynomial that swings in a gap, where no line holds it; else None."""
+    n = told.residual.size
+    first, last = fit.ends
+    step = abs(found.wavelength(last) - found.wavelength(first)) / (last - first)
+    place = (found.wavelength(told.x) - found.wavelength(first)) / step
+    away = np.abs(told.weights @ (place[:n] + told.residual / step) - place)
+    swing = _more_between(away, n)
     worst = int(np.argmax(swing))
-    if swing[worst] > _MOST_UNSURE:
-        return _SwingError(
-            f"Between x = {lit[worst]:.1f} and {lit[worst + 1]:.1f} a polynomial of order "
-            f"{found.order} swings by {swing[worst]:.1f} pixel",
-            hint="Use a lower order, or identify a line there yourself (--lines FILE).",
-        )
-    return None
-
-
-class _SwingError(LampError):
-    """A polynomial swings between the lines that it was fitted to."""
+    if swing[worst] <= _MOST_UNSURE:
+        return None
+    return LampError(
+        f"Between x = {told.x[worst]:.1f} and {told.x[worst + 1]:.1f} a polynomial of order "
+        f"{found.order} swings by {swing[worst]:.1f} pixel",
+        hint="Use a lower order, or identify a line there yourself (--lines FILE).",
+    )
 
 
 def _more_between(doubts: Values, n: int) -> Values:
